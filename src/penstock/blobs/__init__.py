@@ -1,0 +1,1 @@
+"""Bytes of objects, stored once, by content hash."""

@@ -1,0 +1,71 @@
+"""What a blob store promises. `BlobsContract` in tests/contract holds every driver to it.
+
+A blob is a file named by the SHA-256 of its bytes, never changed once there: `<root>/<first two hex digits>/<sha256>`, mode 0444.
+A supervisor that hashes a job's outputs puts them there by the same rule, so that the engine commits rows and moves no bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+INLINE_BYTES = 64 * 1024
+"""Up to this size an object's bytes live in its row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes that are there, durably."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Received:
+    """What became of a streamed body: `inline` bytes when small, else a blob that is durable; and its digests."""
+
+    size_bytes: int
+    sha256: str
+    md5: str
+    """Hex."""
+    inline: bytes | None = None
+    checksums: dict[str, str] = field(default_factory=dict)
+    """Base64, by algorithm (CRC32, CRC32C, CRC64NVME, SHA1, SHA256): those asked for."""
+
+
+class Receiver(Protocol):
+    """Takes a body piece by piece, hashing as it comes; not thread-safe, and each write may take disk time."""
+
+    def write(self, piece: bytes | memoryview) -> None: ...
+    def finish(self) -> Received:
+        """Makes the bytes durable: file and folder synced."""
+        ...
+
+    def abandon(self) -> None:
+        """Throws away what came; always safe, also after finish."""
+        ...
+
+
+class Blobs(Protocol):
+    def receive(self, algorithms: tuple[str, ...] = ()) -> Receiver: ...
+    def read(self, sha256: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Chunks of at most 1 MiB. Raises FileNotFoundError."""
+        ...
+
+    def path(self, sha256: str) -> str | None:
+        """A local file that holds the blob, for links; None where the driver has no files."""
+        ...
+
+    def join(self, parts: list[tuple[str, int]]) -> Blob:
+        """One blob of several, one after another (a multipart object when first staged)."""
+        ...
+
+    def collect(self, older_than: float, used: "Used") -> int:
+        """Deletes blobs last touched before `older_than` that `used` says nobody points at; gives how many bytes came free."""
+        ...
+
+
+class Used(Protocol):
+    def __call__(self, sha256: str) -> bool: ...

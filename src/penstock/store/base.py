@@ -1,0 +1,84 @@
+"""What a store promises. `StoreContract` in tests/contract holds every driver to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Protocol
+
+from penstock.store.records import (
+    Change,
+    Document,
+    Event,
+    ObjectPage,
+    ObjectQuery,
+    ObjectRow,
+    Query,
+    Ref,
+    UploadPart,
+    Wake,
+)
+
+
+class Store(Protocol):
+    """Reads see every change whose commit was acknowledged before they began. Safe to call from several threads."""
+
+    # --- reads; each under a millisecond at 100,000 rows
+    def get(self, ref: Ref) -> Document | None: ...
+    def by_arn(self, arn: str) -> Document | None: ...
+    def page(self, query: Query) -> list[Document]:
+        """At most `query.limit` documents. The caller asks for one more than it shows, to know whether there are more."""
+        ...
+
+    def count(self, query: Query) -> int: ...
+    def tags(self, arn: str) -> dict[str, str]: ...
+    def token(self, account: str, region: str, operation: str, token: str) -> tuple[str, dict[str, object]] | None:
+        """(digest, result) of an idempotency token that has not expired, or None."""
+        ...
+
+    def object(self, bucket: str, key: str, version_id: str | None = None) -> ObjectRow | None:
+        """The latest version (a delete marker too), or that version."""
+        ...
+
+    def objects(self, query: ObjectQuery) -> ObjectPage: ...
+    def upload_parts(self, upload_id: str, after: int = 0, limit: int = 10_000) -> list[UploadPart]: ...
+    def points(self, series: str, after: float = 0.0, limit: int = 10_000) -> list[tuple[float, float, float]]: ...
+    def series(self, prefix: str) -> list[str]: ...
+    def events(self, after: int, limit: int = 1000) -> list[Event]: ...
+    def blob_used(self, sha256: str) -> bool:
+        """Whether an object or an upload's part points at the blob."""
+        ...
+
+    # --- writes
+    def submit(self, change: Change) -> Future[None]:
+        """Commits durably; the future raises Stale, Taken or Unmet, and then nothing of the change was written."""
+        ...
+
+    def commit(self, change: Change) -> None:
+        """`submit(change).result()`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Work(Protocol):
+    """The durable wake-ups: only the engine process has this."""
+
+    def claim(self, now: float, lease_s: float, limit: int) -> list[Wake]:
+        """Due wakes that nobody holds, now leased (and tries counted up), the longest due first."""
+        ...
+
+    def finish(self, wake: Wake, again: float | None, change: Change) -> Future[None]:
+        """Commits the step's change; in the same transaction gives the wake back, due at `again`, or removes it for None,
+        unless somebody moved its due time meanwhile: then it stays, due at the earlier of both."""
+        ...
+
+    def next_due(self) -> float | None: ...
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """`heard` is called (from any thread) after a commit that brought wakes."""
+        ...
+
+    def release_all(self) -> None:
+        """Recovery: after a restart nobody holds a lease any more."""
+        ...

@@ -1,0 +1,1 @@
+"""AWS's protocols, from botocore's models: bytes to parameters and results to bytes. Knows no service."""
