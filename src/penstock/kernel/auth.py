@@ -1,0 +1,62 @@
+"""Who calls: access keys, and the check of a request's signature against them.
+
+An access key is a document of kind iam.access-key, found by its id alone: the account is what it tells. Temporary ones (of
+AssumeRole, of a run) carry a session token and a moment at which they end.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import Any
+
+from penstock.kernel import ids, sigv4
+from penstock.kernel.call import Caller
+from penstock.store.base import Store
+from penstock.store.records import GLOBAL, Document, Ref
+from penstock.wire.message import Request
+
+KEY = "iam.access-key"
+
+
+def key_ref(access_key: str) -> Ref:
+    return Ref(KEY, GLOBAL, GLOBAL, access_key)
+
+
+def make_key(caller: Caller, now: float, expires: float | None = None) -> Document:
+    """A new access key that stands for the caller; with `expires` a temporary one, with a session token.
+
+    Gives: a document to put; body: SecretAccessKey, SessionToken and Expiration when temporary.
+    """
+    name = ("ASIA" if expires else "AKIA") + ids.word(16, ids.UPPER)
+    body: dict[str, Any] = {
+        "SecretAccessKey": secrets.token_urlsafe(30),
+        "_caller": {
+            "account": caller.account, "arn": caller.arn, "user_id": caller.user_id or ids.word(17, ids.UPPER),
+            "session_policy": caller.session_policy, "run": caller.run,
+        },
+    }
+    if expires:
+        body |= {"SessionToken": secrets.token_urlsafe(96), "Expiration": expires}
+    return Document(kind=KEY, account=GLOBAL, region=GLOBAL, name=name, parent=caller.run or caller.account, status="Active", created=now, updated=now, body=body)
+
+
+def authenticate(store: Store, request: Request, scope: sigv4.Scope, now: float, body_sha256: str | None) -> tuple[Caller, Any]:
+    """The caller whose secret signed the request, and the verifier of its chunks (None where the body is not chunk-signed).
+
+    Raises: sigv4.AuthError for an unknown or ended key, a wrong session token, a signature that does not match, a date too far off.
+    """
+    key = store.get(key_ref(scope.access_key))
+    if key is None or key.status != "Active":
+        raise sigv4.AuthError("unknown-key", scope.access_key)
+    token = key.body.get("SessionToken")
+    if token is not None and not hmac.compare_digest(token, scope.token or ""):
+        raise sigv4.AuthError("unknown-token", "The security token included in the request is invalid.")
+    if token is not None and key.body["Expiration"] < now:
+        raise sigv4.AuthError("expired-token", "The security token included in the request is expired")
+    chunks = sigv4.verify(request, scope, key.body["SecretAccessKey"], now, body_sha256)
+    known = key.body["_caller"]
+    caller = Caller(access_key=key.name, **known)
+    if request.run is not None and caller.run != request.run:
+        raise sigv4.AuthError("unknown-key", "These credentials are not this run's.")
+    return caller, chunks

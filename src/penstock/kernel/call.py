@@ -1,0 +1,104 @@
+"""A call: one operation on its way from a request to a change, or one engine step on behalf of a document.
+
+Operations and steps read through the call and write by filling `call.change`; the dispatcher (or the engine loop) commits it.
+What a call has put into its change, it reads back: `find` looks there first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from penstock.kernel import ids
+from penstock.store.records import Change, Document, Event, Ref, Row, Wake
+
+if TYPE_CHECKING:
+    from penstock.kernel.app import App
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the signature proved it."""
+
+    account: str
+    arn: str
+    """`arn:aws:sts::<account>:assumed-role/<role>/<session>` or `arn:aws:iam::<account>:user/<name>`."""
+    user_id: str = ""
+    access_key: str = ""
+    session_policy: str = ""
+    run: str = ""
+    """The run whose credentials these are; empty for people."""
+
+
+@dataclass(slots=True)
+class Call:
+    """All that an operation or a step gets."""
+
+    app: App
+    caller: Caller
+    service: str
+    """botocore's service name; for a step the service of its kind."""
+    operation: str
+    """AWS's operation name ("CreateModel"); empty for a step."""
+    region: str
+    params: dict[str, Any]
+    request_id: str
+    now: float
+    change: Change = field(default_factory=Change)
+    run: str | None = None
+    """The run whose socket the request came from."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """The request's headers, for the few operations that answer what was sent."""
+
+    @property
+    def account(self) -> str:
+        return self.caller.account
+
+    # --- reading
+    def find(self, ref: Ref) -> Document | None:
+        """The document, as this call's own change has it, else as the store has it."""
+        for put in reversed(self.change.puts):
+            if put.ref == ref:
+                return put
+        if any(gone.ref == ref for gone in self.change.deletes):
+            return None
+        return self.app.store.get(ref)
+
+    # --- writing
+    def put(self, document: Document) -> Document:
+        """Puts a document into the change, once. The store checks its version, counts it up, and keeps `updated`."""
+        document.updated = self.now
+        if not any(put is document for put in self.change.puts):
+            self.change.puts = [put for put in self.change.puts if put.ref != document.ref]
+            self.change.puts.append(document)
+        return document
+
+    def delete(self, document: Document) -> None:
+        self.change.puts = [put for put in self.change.puts if put.ref != document.ref]
+        if document.version:
+            self.change.deletes.append(document)
+
+    def wake(self, ref: Ref, due: float | None = None) -> None:
+        """Has the engine look at the document: now, or at a moment."""
+        self.change.wakes.append(Wake(kind=ref.kind, account=ref.account, region=ref.region, name=ref.name, due=self.now if due is None else due))
+
+    def row(self, row: Row) -> None:
+        self.change.rows.append(row)
+
+    def emit(self, source: str, detail_type: str, detail: Mapping[str, Any], resources: list[str] | None = None) -> None:
+        """Writes an event to the outbox, in the transaction of the change it tells of."""
+        self.change.events.append(
+            Event(
+                id=ids.request_id(), source=source, detail_type=detail_type, account=self.account, region=self.region,
+                time=self.now, resources=resources or [], detail=dict(detail),
+            )
+        )
+
+    # --- calling
+    def other(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
+        """Runs another service's operation in process, with the same checks; what it writes joins this call's change.
+
+        Raises: ServiceError, as a client would be told.
+        """
+        return self.app.run(self, service, operation, params)

@@ -1,0 +1,6 @@
+"""SageMaker: pipelines, the jobs they start, and the resources they make.
+
+A folder of folders; each has the one shape of a service (state, api, engine, rules).
+"""
+
+FOLDERS = ("models", "endpoints", "registry", "processing", "training", "pipelines", "experiments")

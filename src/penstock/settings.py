@@ -1,0 +1,73 @@
+"""Every knob: its name, default, unit and meaning. Frozen; made once, handed down."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from penstock import Refused
+
+
+def data_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """The folder of this user: $PENSTOCK_DATA, else $XDG_DATA_HOME/penstock, else ~/.local/share/penstock."""
+    environ = os.environ if environ is None else environ
+    if given := environ.get("PENSTOCK_DATA"):
+        return Path(given).expanduser()
+    home = environ.get("XDG_DATA_HOME") or os.path.join(environ.get("HOME", os.path.expanduser("~")), ".local", "share")
+    return Path(home) / "penstock"
+
+
+def knob(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Read from the environment as PENSTOCK_<NAME>; options of `penstock up` win over it."""
+
+    data: Path = field(default_factory=data_folder, metadata={"meaning": "Folder that holds all state."})
+    host: str = knob("127.0.0.1", "Address the API listens on.")
+    port: int = knob(4600, "Port of the API (0: a free one).")
+    doorway_port: int = knob(4601, "Port of the forward proxy for programs that name AWS hosts (0: a free one).")
+    account: str = knob("123456789012", "Account id of the first account.")
+    region: str = knob("us-east-1", "Region handed to clients; requests may name any other.")
+    fronts: int = knob(1, "Processes that answer the API.")
+    cpus: float = knob(0.0, "Cores that jobs may use together (0: all of the machine).")
+    memory_bytes: int = knob(0, "Memory that jobs may use together (0: all of the machine, less 1 GiB).")
+    reserve_bytes: int = knob(1 << 30, "Free disk space below which no new run starts.")
+    internet: bool = knob(True, "Whether jobs reach the internet through the doorway.")
+    clock_skew_s: float = knob(900.0, "How far a signature's date may be from the server's clock.")
+    max_body_bytes: int = knob(16 << 20, "Largest request body outside object uploads.")
+    log_level: str = knob("info", "What the server's own log tells: debug, info, warning or error.")
+    python_downloads: bool = knob(True, "Whether `uv` may fetch a Python that an image needs and the machine lacks.")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
+        """Settings from the environment and from options that are not None.
+
+        Raises: Refused for a value of the wrong type or an unknown PENSTOCK_ name.
+        """
+        environ = os.environ if environ is None else environ
+        hints = get_type_hints(cls)
+        values: dict[str, Any] = {"data": data_folder(environ)}
+        for knob_ in dataclasses.fields(cls):
+            text = environ.get(f"PENSTOCK_{knob_.name.upper()}")
+            if text is not None:
+                values[knob_.name] = _read(knob_.name, text, hints[knob_.name])
+        values.update({name: value for name, value in given.items() if value is not None})
+        return cls(**values)
+
+
+def _read(name: str, text: str, kind: type) -> Any:
+    try:
+        if kind is bool:
+            return {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}[
+                text.strip().lower()
+            ]
+        return Path(text).expanduser() if kind is Path else kind(text)
+    except (KeyError, ValueError):
+        raise Refused(f"PENSTOCK_{name.upper()}={text!r} is no {kind.__name__}") from None
