@@ -1,7 +1,8 @@
 """What a blob store promises. `BlobsContract` in tests/contract holds every driver to it.
 
-A blob is a file named by the SHA-256 of its bytes, never changed once there: `<root>/<first two hex digits>/<sha256>`, mode 0444.
-A supervisor that hashes a job's outputs puts them there by the same rule, so that the engine commits rows and moves no bytes.
+A blob is a file named by the SHA-256 of its bytes, never changed once there: `<root>/<first two hex digits>/<sha256>`,
+mode 0444. A supervisor that hashes a job's outputs puts them there by the same rule, so that the engine commits rows
+and moves no bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Received:
     """Hex."""
     inline: bytes | None = None
     checksums: dict[str, str] = field(default_factory=dict)
-    """Base64, by algorithm (CRC32, CRC32C, CRC64NVME, SHA1, SHA256): those asked for."""
+    """Base64, by algorithm (`checksums.ALGORITHMS`): those asked for."""
 
 
 class Receiver(Protocol):
@@ -51,19 +52,24 @@ class Receiver(Protocol):
 class Blobs(Protocol):
     def receive(self, algorithms: tuple[str, ...] = ()) -> Receiver: ...
     def read(self, sha256: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Chunks of at most 1 MiB. Raises FileNotFoundError."""
+        """Chunks of at most 1 MiB. Raises FileNotFoundError when called, not at the first chunk."""
         ...
 
     def path(self, sha256: str) -> str | None:
-        """A local file that holds the blob, for links; None where the driver has no files."""
+        """A local file that holds the blob, for links; None where the driver has no files, or no such blob."""
+        ...
+
+    def touch(self, sha256: str) -> None:
+        """Keeps the collector away for a while: called before a row (or a job) comes to point at a blob that was there.
+        Raises FileNotFoundError."""
         ...
 
     def join(self, parts: list[tuple[str, int]]) -> Blob:
         """One blob of several, one after another (a multipart object when first staged)."""
         ...
 
-    def collect(self, older_than: float, used: "Used") -> int:
-        """Deletes blobs last touched before `older_than` that `used` says nobody points at; gives how many bytes came free."""
+    def collect(self, older_than: float, used: Used) -> int:
+        """Deletes blobs last touched before `older_than` that `used` says nobody points at; gives the bytes freed."""
         ...
 
 
