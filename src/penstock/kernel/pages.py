@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,11 +18,52 @@ if TYPE_CHECKING:
     from penstock.kernel.resource import Resource
 
 ORDERS = {
-    "CreationTime": "created", "CreatedTime": "created", "LastModifiedTime": "updated", "ModifiedTime": "updated", "Name": "name",
-    "name": "name", "Status": "status", "PipelineExecutionArn": "name",
+    "CreationTime": "created",
+    "CreatedTime": "created",
+    "LastModifiedTime": "updated",
+    "ModifiedTime": "updated",
+    "Name": "name",
+    "name": "name",
+    "Status": "status",
+    "PipelineExecutionArn": "name",
 }
-DEFAULT_SIZE = 10
-"""SageMaker's lists give 10 where nothing is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """How a service names the members of its pages, and how many it gives where nothing is asked."""
+
+    sizes: tuple[str, ...] = ("MaxResults", "Limit")
+    following: str = "NextToken"
+    """The member that a page gives, and takes, to go on."""
+    more: str = ""
+    """A member that says whether there are more, where the service has one."""
+    default: int = 10
+    """SageMaker's lists give 10."""
+    code: str = "ValidationException"
+    """The error of a token that is none of ours."""
+
+    def size(self, params: dict[str, Any]) -> int:
+        return int(next((params[name] for name in self.sizes if name in params), self.default))
+
+    def place(self, params: dict[str, Any]) -> list[Any] | None:
+        """Where the page that is asked for begins: after this place; None for the first."""
+        token = params.get(self.following)
+        return unseal(token, self.code) if token else None
+
+    def answer(self, output: str, shown: list[Any], following: list[Any] | None) -> dict[str, Any]:
+        """A page's answer. Takes: `following`, the place of its last item when there are more."""
+        result: dict[str, Any] = {output: shown}
+        if self.more:
+            result[self.more] = following is not None
+        if following is not None:
+            result[self.following] = seal(following)
+        return result
+
+
+TOKENS = Paging()
+MARKERS = Paging(sizes=("MaxItems",), following="Marker", more="IsTruncated", default=100, code="ValidationError")
+"""IAM's way."""
 
 
 def seal(place: list[Any]) -> str:
@@ -29,7 +71,7 @@ def seal(place: list[Any]) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
 
 
-def unseal(token: str) -> list[Any]:
+def unseal(token: str, code: str = "ValidationException") -> list[Any]:
     """The place that a token stands for.
 
     Raises: ServiceError (ValidationException) for a token that is none of ours.
@@ -38,21 +80,48 @@ def unseal(token: str) -> list[Any]:
         place = msgspec.json.decode(base64.urlsafe_b64decode(token.encode()))
     except (binascii.Error, msgspec.DecodeError, ValueError):
         place = None
-    if not isinstance(place, list):
-        raise ServiceError("ValidationException", "Invalid pagination token.")
+    if not isinstance(place, list) or len(place) < 2:
+        raise ServiceError(code, "Invalid pagination token.")
     return place
 
 
+def read(call: Call, query: Query, size: int, keep: Callable[[Document], bool] | None = None) -> list[Document]:
+    """Up to `size` + 1 documents of the query that are kept: the last one says that there are more."""
+    query.limit = size + 1 if keep is None else max(size + 1, 200)
+    kept: list[Document] = []
+    while True:
+        documents = call.app.store.page(query)
+        kept += documents if keep is None else filter(keep, documents)
+        if len(kept) > size or len(documents) < query.limit:
+            return kept[: size + 1]
+        last = documents[-1]
+        query.after = (getattr(last, query.order), last.name)
+
+
 def answer(
-    call: Call, resource: Resource, output: str, *, order: str, descending: bool, parent: str | None, label: str | None,
-    show: Callable[[Document], dict[str, Any]], status: str | None,
+    call: Call,
+    resource: Resource,
+    output: str,
+    *,
+    order: str,
+    descending: bool,
+    parent: str | None,
+    label: str | None,
+    show: Callable[[Document], dict[str, Any]],
+    status: str | None,
+    keep: Callable[[Document], bool] | None = None,
 ) -> dict[str, Any]:
     """One page of a resource's documents, and the token of the next."""
     given = call.params
     query = Query(
-        kind=resource.kind, account=call.account, region=call.region if resource.regional else GLOBAL, parent=parent, label=label,
+        kind=resource.kind,
+        account=call.account,
+        region=call.region if resource.regional else GLOBAL,
+        parent=parent,
+        label=label,
         status=status if status is not None else given.get("StatusEquals"),
-        name_contains=given.get("NameContains"), name_prefix=given.get("NamePrefix"),
+        name_contains=given.get("NameContains"),
+        name_prefix=given.get("NamePrefix"),
         created_after=given.get("CreationTimeAfter", given.get("CreatedAfter")),
         created_before=given.get("CreationTimeBefore", given.get("CreatedBefore")),
         updated_after=given.get("LastModifiedTimeAfter", given.get("LastModifiedAfter")),
@@ -61,14 +130,34 @@ def answer(
     )
     sort = given.get("SortOrder", given.get("OrderKey"))
     query.descending = descending if sort is None else str(sort).lower().startswith("desc")
-    size = int(given.get("MaxResults", given.get("Limit", DEFAULT_SIZE)))
-    query.limit = size + 1
-    if token := given.get("NextToken"):
-        place = unseal(token)
+    paging = resource.paging
+    size = paging.size(given)
+    if place := paging.place(given):
         query.after = (place[0], place[1])
-    documents = call.app.store.page(query)
-    result: dict[str, Any] = {output: [show(document) for document in documents[:size]]}
+    documents = read(call, query, size, keep)
+    shown, following = documents[:size], None
     if len(documents) > size:
-        last = documents[size - 1]
-        result["NextToken"] = seal([getattr(last, query.order), last.name])
-    return result
+        following = [getattr(shown[-1], query.order), shown[-1].name]
+    return paging.answer(output, [show(document) for document in shown], following)
+
+
+def cut(
+    call: Call,
+    output: str,
+    items: Sequence[Any],
+    key: Callable[[Any], Any],
+    *,
+    paging: Paging = TOKENS,
+    descending: bool = False,
+    show: Callable[[Any], Any] = lambda item: item,
+) -> dict[str, Any]:
+    """One page of a list that is no documents' (tags, attached policies, what a search found), in the order of `key`.
+
+    Takes: `key`, a text, a number or a list of those that is unique to an item.
+    """
+    ordered = sorted(items, key=key, reverse=descending)
+    if place := paging.place(call.params):
+        ordered = [item for item in ordered if (key(item) < place[1] if descending else key(item) > place[1])]
+    size = paging.size(call.params)
+    following = [0, key(ordered[size - 1])] if len(ordered) > size else None
+    return paging.answer(output, [show(item) for item in ordered[:size]], following)

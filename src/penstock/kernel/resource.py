@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.kernel import pages
+from penstock.kernel import pages, tags
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.store.records import GLOBAL, Document, Query, Ref, TagsGone, TagsPut
+
+Sentence = tuple[str, str] | tuple[str, str, int]
+"""An error's code, its sentence, and its status where that is not 400."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,14 @@ class Resource:
     arn: str
     status: str = ""
     moves: Mapping[str, frozenset[str] | set[str]] = field(default_factory=dict)
-    missing: tuple[str, str] = ("ValidationException", 'Could not find "{arn}".')
-    exists: tuple[str, str] = ("ValidationException", 'Cannot create already existing "{arn}".')
+    missing: Sentence = ("ValidationException", 'Could not find "{arn}".')
+    exists: Sentence = ("ValidationException", 'Cannot create already existing "{arn}".')
     created: str = "CreationTime"
     updated: str = "LastModifiedTime"
     regional: bool = True
     service: str = ""
     """The ARN's service, when it is not the kind's first word."""
+    paging: pages.Paging = pages.TOKENS
     without: frozenset[str] = frozenset({"Tags", "ClientRequestToken", "ClientToken"})
     """Create's members that Describe does not show."""
 
@@ -51,8 +55,9 @@ class Resource:
         region = call.region if self.regional else ""
         return f"arn:aws:{service}:{region}:{call.account}:{self.path.format(name=name, **fills)}"
 
-    def error(self, which: tuple[str, str], call: Call, name: str) -> ServiceError:
-        return ServiceError(which[0], which[1].format(name=name, arn=name if name.startswith("arn:") else self.arn_of(call, name)))
+    def error(self, which: Sentence, call: Call, name: str) -> ServiceError:
+        sentence = which[1].format(name=name, arn=name if name.startswith("arn:") else self.arn_of(call, name))
+        return ServiceError(which[0], sentence, which[2] if len(which) > 2 else 400)
 
     # --- reading
     def find(self, call: Call, name: str) -> Document | None:
@@ -79,20 +84,51 @@ class Resource:
         return {name: value for name, value in document.body.items() if name[0] != "_"}
 
     def page(
-        self, call: Call, output: str, *, order: str = "created", descending: bool = True, parent: str | None = None,
-        label: str | None = None, show: Any = None, status: str | None = None,
+        self,
+        call: Call,
+        output: str,
+        *,
+        order: str = "created",
+        descending: bool = True,
+        parent: str | None = None,
+        label: str | None = None,
+        show: Callable[[Document], dict[str, Any]] | None = None,
+        status: str | None = None,
+        keep: Callable[[Document], bool] | None = None,
     ) -> dict[str, Any]:
         """The answer of a List operation: filters, order and paging by the members that the call's input has.
 
-        Takes: `output`, the member that holds the list ("Models"); `show`, a function from a document to its summary (default:
-        the Describe answer; the wire leaves out what the summary's shape does not have).
+        Takes:
+            output: the member that holds the list ("Models").
+            show: a function from a document to its summary (default: the Describe answer; the wire leaves out what the
+                summary's shape does not have).
+            keep: a filter that the store does not have.
         """
-        return pages.answer(call, self, output, order=order, descending=descending, parent=parent, label=label, show=show or self.describe, status=status)
+        return pages.answer(
+            call,
+            self,
+            output,
+            order=order,
+            descending=descending,
+            parent=parent,
+            label=label,
+            show=show or self.describe,
+            status=status,
+            keep=keep,
+        )
 
     # --- writing
     def create(
-        self, call: Call, name: str | None = None, *, body: Mapping[str, Any] | None = None, status: str = "", parent: str = "",
-        label: str = "", rank: float = 0.0, arn: str = "",
+        self,
+        call: Call,
+        name: str | None = None,
+        *,
+        body: Mapping[str, Any] | None = None,
+        status: str = "",
+        parent: str = "",
+        label: str = "",
+        rank: float = 0.0,
+        arn: str = "",
     ) -> Document:
         """A new document with Create's members as its body, in the call's change.
 
@@ -110,11 +146,21 @@ class Resource:
         if self.status:
             shown[self.status] = status
         document = Document(
-            kind=self.kind, account=call.account, region=call.region if self.regional else GLOBAL, name=name, arn=arn, parent=parent,
-            status=status, label=label, rank=rank, created=call.now, updated=call.now, body=shown,
+            kind=self.kind,
+            account=call.account,
+            region=call.region if self.regional else GLOBAL,
+            name=name,
+            arn=arn,
+            parent=parent,
+            status=status,
+            label=label,
+            rank=rank,
+            created=call.now,
+            updated=call.now,
+            body=shown,
         )
-        if tags := call.params.get("Tags"):
-            call.row(TagsPut(arn=arn, tags={tag["Key"]: tag["Value"] for tag in tags}))
+        if given_tags := call.params.get("Tags"):
+            call.row(TagsPut(arn=arn, tags=tags.parse(given_tags)))
         return call.put(document)
 
     def save(self, call: Call, document: Document, **members: Any) -> Document:
@@ -153,5 +199,11 @@ class Resource:
     def all(self, call: Call, parent: str | None = None, limit: int = 1000) -> Sequence[Document]:
         """The stored documents of the call's account and region, oldest first."""
         return call.app.store.page(
-            Query(kind=self.kind, account=call.account, region=call.region if self.regional else GLOBAL, parent=parent, limit=limit)
+            Query(
+                kind=self.kind,
+                account=call.account,
+                region=call.region if self.regional else GLOBAL,
+                parent=parent,
+                limit=limit,
+            )
         )

@@ -1,0 +1,59 @@
+"""IAM's nouns."""
+
+from __future__ import annotations
+
+from penstock.kernel.errors import ServiceError
+from penstock.kernel.pages import MARKERS
+from penstock.kernel.resource import Resource
+
+HIDDEN = frozenset({"Tags", "PermissionsBoundary"})
+
+ROLE = Resource(
+    "iam.role",
+    key="RoleName",
+    path="role{name}",
+    arn="Arn",
+    regional=False,
+    created="CreateDate",
+    updated="",
+    paging=MARKERS,
+    without=HIDDEN,
+    missing=("NoSuchEntity", "The role with name {name} cannot be found.", 404),
+    exists=("EntityAlreadyExists", "Role with name {name} already exists.", 409),
+)
+USER = Resource(
+    "iam.user",
+    key="UserName",
+    path="user{name}",
+    arn="Arn",
+    regional=False,
+    created="CreateDate",
+    updated="",
+    paging=MARKERS,
+    without=HIDDEN,
+    missing=("NoSuchEntity", "The user with name {name} cannot be found.", 404),
+    exists=("EntityAlreadyExists", "User with name {name} already exists.", 409),
+)
+POLICY = Resource(
+    "iam.policy",
+    key="PolicyName",
+    path="policy{name}",
+    arn="Arn",
+    regional=False,
+    created="CreateDate",
+    updated="UpdateDate",
+    paging=MARKERS,
+    without=frozenset({"Tags", "PolicyDocument"}),
+    missing=("NoSuchEntity", "Policy {name} was not found.", 404),
+    exists=("EntityAlreadyExists", "A policy called {name} already exists. Duplicate names are not allowed.", 409),
+)
+
+
+def conflict(sentence: str) -> ServiceError:
+    """DeleteConflict: something still hangs on what is to be deleted."""
+    return ServiceError("DeleteConflict", sentence, 409)
+
+
+def nothing(sentence: str) -> ServiceError:
+    """NoSuchEntity."""
+    return ServiceError("NoSuchEntity", sentence, 404)

@@ -1,0 +1,1 @@
+"""Users and their access keys. Real: the keys sign requests. Only kept: users' policies."""
