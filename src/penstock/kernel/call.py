@@ -6,7 +6,7 @@ What a call has put into its change, it reads back: `find` looks there first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -102,3 +102,9 @@ class Call:
         Raises: ServiceError, as a client would be told.
         """
         return self.app.run(self, service, operation, params)
+
+
+def slow(operation: Callable[[Call], Any]) -> Callable[[Call], Any]:
+    """Marks an operation that may take more than a millisecond: the front runs it in the executor, not in the event loop."""
+    operation.slow = True  # type: ignore[attr-defined]
+    return operation
