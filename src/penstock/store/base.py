@@ -27,7 +27,7 @@ class Store(Protocol):
     def get(self, ref: Ref) -> Document | None: ...
     def by_arn(self, arn: str) -> Document | None: ...
     def page(self, query: Query) -> list[Document]:
-        """At most `query.limit` documents. The caller asks for one more than it shows, to know whether there are more."""
+        """At most `query.limit` documents; the caller asks for one more than it shows, to know if there are more."""
         ...
 
     def count(self, query: Query) -> int: ...
@@ -51,7 +51,8 @@ class Store(Protocol):
 
     # --- writes
     def submit(self, change: Change) -> Future[None]:
-        """Commits durably; the future raises Stale, Taken or Unmet, and then nothing of the change was written."""
+        """Commits durably; the future raises Stale, Taken or Unmet, and then nothing of the change was written.
+        It raises StoreFailed when the database cannot take it, and Unavailable when the writer is away for too long."""
         ...
 
     def commit(self, change: Change) -> None:
@@ -69,8 +70,13 @@ class Work(Protocol):
         ...
 
     def finish(self, wake: Wake, again: float | None, change: Change) -> Future[None]:
-        """Commits the step's change; in the same transaction gives the wake back, due at `again`, or removes it for None,
-        unless somebody moved its due time meanwhile: then it stays, due at the earlier of both."""
+        """Commits the step's change; in the same transaction gives the wake back, due at `again`, or removes it for
+        None, unless somebody moved its due time meanwhile: then it stays, due at the earlier of both.
+        The future raises Stale (and Taken, Unmet), and then the wake is still leased."""
+        ...
+
+    def retry(self, wake: Wake, again: float) -> Future[None]:
+        """Gives the wake back after an error, due at `again` or when somebody moved it meanwhile, its tries kept."""
         ...
 
     def next_due(self) -> float | None: ...

@@ -27,8 +27,8 @@ class Ref(NamedTuple):
 class Document(msgspec.Struct, kw_only=True):
     """One long-lived noun: its identity, what lists sort and filter by, and its Describe answer as the body.
 
-    `kind` is "service.noun" ("sagemaker.training-job"). `body` holds what Describe answers, under AWS's member names, as JSON
-    can hold it (moments as floats); members that start with an underscore are Penstock's own and are never shown.
+    `kind` is "service.noun" ("sagemaker.training-job"). `body` holds what Describe answers, under AWS's member names,
+    as JSON can hold it (moments as floats); members that start with an underscore are Penstock's own, never shown.
     `version` is 0 until first stored, then counts the writes.
     """
 
@@ -55,7 +55,7 @@ class Document(msgspec.Struct, kw_only=True):
 
 
 class Wake(msgspec.Struct, kw_only=True):
-    """A durable wake-up of one document: at `due`, its engine step looks at it. One row a document; the earliest due wins."""
+    """A durable wake-up of one document: at `due`, its step looks at it. One row a document; the earliest due wins."""
 
     kind: str
     account: str
@@ -111,12 +111,14 @@ class ObjectRow(msgspec.Struct, kw_only=True, tag=True):
     parts: list[Part] = msgspec.field(default_factory=list)
     marker: bool = False
     """A delete marker."""
+    latest: bool = True
+    """Whether it is the newest version of its key; given by the store."""
     meta: dict[str, Any] = msgspec.field(default_factory=dict)
     """HeadObject's members that were given: ContentType, Metadata, ChecksumSHA256, StorageClass …"""
 
 
 class ObjectPut(msgspec.Struct, kw_only=True, tag=True):
-    """Puts an object version as the latest. `if_match`: only over that ETag; `if_none_match`: only where no object is."""
+    """Puts an object version as the latest. `if_match`: only over that ETag; `if_none_match`: only where none is."""
 
     row: ObjectRow
     if_match: str | None = None
@@ -170,7 +172,7 @@ class Points(msgspec.Struct, kw_only=True, tag=True):
 
 
 class Token(msgspec.Struct, kw_only=True, tag=True):
-    """An idempotency token's answer: the same token and parameters give the same result again. Fails as Taken when there."""
+    """An idempotency token's answer: the same token and parameters give it again. Fails as Taken when it is there."""
 
     account: str
     region: str
@@ -188,8 +190,9 @@ Row = ObjectPut | ObjectDelete | UploadPart | UploadGone | TagsPut | TagsGone | 
 class Change(msgspec.Struct, kw_only=True):
     """All that one operation or one engine step wants written, committed in one transaction or not at all.
 
-    A put with version 0 must find nothing under its ref (else Taken), a put with version n must find n (else Stale); the store
-    then counts the version up, in the record as well. A delete is compare-and-set in the same way.
+    A put with version 0 must find nothing under its ref (else Taken), a put with version n must find n (else Stale);
+    the store then counts the version up, in the record as well. A delete is compare-and-set the same way. Deletes come
+    before puts, so that one change may give a name anew.
     """
 
     puts: list[Document] = msgspec.field(default_factory=list)
@@ -228,7 +231,15 @@ class Unmet(Exception):
         super().__init__(f"{bucket}/{key}")
 
 
-# --- questions ---------------------------------------------------------------------------------------------------------
+class StoreFailed(Exception):
+    """The database could not take the change (disk full, locked, damaged); nothing of it was written."""
+
+
+class Unavailable(Exception):
+    """The writer did not answer in time; whether the change was written is not known."""
+
+
+# --- questions --------------------------------------------------------------------------------------------------------
 
 
 class Query(msgspec.Struct, kw_only=True):
