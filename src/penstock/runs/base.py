@@ -201,6 +201,8 @@ class Environment:
     """PATH and what the real image's ENV sets."""
     note: str = ""
     """The first line of the job's log: which image became what, and in what it differs."""
+    metrics: list[dict[str, str]] = field(default_factory=list)
+    """`Name` and `Regex` of the metrics a built-in algorithm publishes; used where the job runs no script of its own."""
 
 
 class ImageError(Exception):

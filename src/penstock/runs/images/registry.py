@@ -1,0 +1,306 @@
+"""`LocalImages`: image URIs to environments of this machine; builds in the background and tells when one is ready."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from penstock.runs.base import Environment, ImageError, Mount
+from penstock.runs.images.environments import (
+    Environments,
+    Made,
+    Progress,
+    Wanted,
+    canonical,
+    find_uv,
+    requirement_name,
+    write_note,
+)
+from penstock.runs.images.indexes import redact
+from penstock.runs.images.interpreters import minor_of
+from penstock.runs.images.metrics import XGBOOST_METRICS
+from penstock.runs.images.table import PYTHON_ENV, PYTHON_SOURCE, TAGS, Tag
+from penstock.runs.images.uris import parse_uri, strip_suffix
+
+ENV = "/opt/penstock/env"
+"""Where a run sees its environment."""
+PATH = f"{ENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PYTHON_TAG = re.compile(r"^(3\.\d+)(?:\.\d+)?(?:-|$)")
+_LINE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*(?:[<>=!~;].*)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """A URI that is understood: what it wants, and what to tell about it."""
+
+    uri: str
+    framework: str
+    version: str
+    wanted: Wanted
+    env: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+    differs: str = ""
+
+
+class LocalImages:
+    """Images as environments in `<folder>`.
+
+    Takes: `folder`, usually `<data>/images`; `environ`, whose PIP_*, UV_*, PATH and HOME are honoured; `fetch_python`,
+    whether uv may download an interpreter that is missing; `retry_s`, how long a failure is remembered.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        environ: Mapping[str, str] | None = None,
+        fetch_python: bool = True,
+        retry_s: float = 60.0,
+        uv: str | None = None,
+    ):
+        self._environ = dict(os.environ if environ is None else environ)
+        self._folder = Path(folder).absolute()
+        self._environments = Environments(self._folder, uv or find_uv(self._environ), self._environ, fetch_python)
+        self._retry_s = retry_s
+        self._ready: dict[str, Made] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
+        self._building: set[str] = set()
+        self._lock = threading.Lock()
+        self._slots = threading.Semaphore(2)
+        self._heard: list[Callable[[str], None]] = []
+        self._added: tuple[float, dict[str, dict[str, Any]]] = (0.0, {})
+
+    def look(self, uri: str) -> Environment | None:
+        """The environment if it is ready, None while it is being built (asking starts the building).
+
+        Raises: ImageError for a URI that nothing stands for, and where the building failed.
+        """
+        image = self._resolve(uri)
+        digest = self._environments.digest(image.wanted)
+        made = self._ready.get(digest)
+        if made and (self._environments.path(digest) / "bin" / "python").exists():
+            return self._describe(image, digest, made)
+        with self._lock:
+            if digest in self._building:
+                return None
+            when, message = self._failed.get(digest, (0.0, ""))
+            if message and time.monotonic() - when < self._retry_s:
+                raise ImageError(f"{uri}: {message}")
+        made = self._environments.read(digest)
+        if made and not self._environments.improvable(made):
+            self._ready[digest] = made
+            return self._describe(image, digest, made)
+        self._start(image, digest)
+        return None
+
+    def pull(self, uri: str, progress: Progress | None = None, *, again: bool = False) -> Environment:
+        """Builds now, in this thread; `progress` hears a line at a time.
+
+        Raises: ImageError.
+        """
+        image = self._resolve(uri)
+        digest = self._environments.digest(image.wanted)
+        try:
+            made = self._environments.build(image.wanted, progress or _quiet, again)
+        except ImageError as error:
+            raise ImageError(f"{uri}: {error}") from None
+        self._ready[digest] = made
+        self._failed.pop(digest, None)
+        return self._describe(image, digest, made)
+
+    def add(
+        self,
+        uri: str,
+        requirements: Sequence[str] = (),
+        *,
+        file: str | Path | None = None,
+        python: str | None = None,
+        base_uri: str | None = None,
+    ) -> None:
+        """Makes a URI stand for a person's own requirements, kept in `added.json`. Nothing is built yet.
+
+        Takes: requirement lines and/or a requirements file; `base_uri`, a known image whose Python, libraries and
+        container behaviour it starts from (a line for the same library replaces the base's).
+        Raises: ImageError for lines that are no plain requirement.
+        """
+        lines = _read_lines([*requirements, *(Path(file).read_text().splitlines() if file else [])])
+        if python and not re.fullmatch(r"3\.\d+(\.\d+)?", python):
+            raise ImageError(f"{python} is no Python version like 3.11")
+        if base_uri:
+            self._resolve(base_uri)
+        added = dict(self._read_added())
+        added[uri] = {"requirements": lines, "python": minor_of(python) if python else "", "base": base_uri or ""}
+        self._write_added(added)
+
+    def remove(self, uri: str) -> bool:
+        """Forgets an added URI; its environment stays on disk."""
+        added = dict(self._read_added())
+        if uri not in added:
+            return False
+        del added[uri]
+        self._write_added(added)
+        return True
+
+    def listen(self, heard: Callable[[str], None]) -> None:
+        self._heard.append(heard)
+
+    def known(self) -> list[dict[str, Any]]:
+        """Every URI that can be named: `uri, framework, version, python, libraries, state, size_bytes, source, note`.
+
+        `state` is "ready", "building", "failed" or "absent" (not built yet).
+        """
+        images = [*(self._resolve(uri) for uri in self._read_added()), *(_from_tag(tag, tag.uri) for tag in TAGS)]
+        return [self._tell(image) for image in images]
+
+    def close(self) -> None:
+        self._environments.close()
+
+    def _start(self, image: _Image, digest: str) -> None:
+        with self._lock:
+            if digest in self._building:
+                return
+            self._building.add(digest)
+        threading.Thread(target=self._work, args=(image, digest), name=f"image-{digest[:8]}", daemon=True).start()
+
+    def _work(self, image: _Image, digest: str) -> None:
+        made, message = None, ""
+        try:
+            with self._slots:
+                made = self._environments.build(image.wanted, _quiet)
+        except (ImageError, OSError) as error:
+            message = redact(str(error)) or type(error).__name__
+        with self._lock:
+            if made:
+                self._ready[digest] = made
+                self._failed.pop(digest, None)
+            else:
+                self._failed[digest] = (time.monotonic(), message)
+            self._building.discard(digest)
+        for heard in list(self._heard):
+            heard(image.uri)
+
+    def _resolve(self, uri: str) -> _Image:
+        parsed = parse_uri(uri)
+        added = self._read_added()
+        for name in (uri, parsed.short):
+            if name in added:
+                return self._from_added(uri, added[name])
+        tags = {(t.repository, t.tag): t for t in TAGS}
+        for tag in (parsed.tag, strip_suffix(parsed.tag)):
+            if row := tags.get((parsed.name, tag)):
+                return _from_tag(row, uri)
+        if parsed.name == "python":
+            match = _PYTHON_TAG.match(parsed.tag)
+            if match or parsed.tag in ("3", "latest") or re.match(r"3-[a-z]|slim", parsed.tag):
+                minor = match[1] if match else _default_python()
+                return _Image(uri, "python", parsed.tag, Wanted(minor), PYTHON_ENV, PYTHON_SOURCE)
+        raise ImageError(_unknown(uri, parsed.short, [*added, *(t.uri for t in TAGS)]))
+
+    def _from_added(self, uri: str, entry: dict[str, Any]) -> _Image:
+        lines: tuple[str, ...] = tuple(entry["requirements"])
+        if not entry["base"]:
+            wanted = Wanted(entry["python"] or _default_python(), lines, (), strict=True)
+            return _Image(uri, "python", parse_uri(uri).tag, wanted, PYTHON_ENV, "added by hand")
+        base = self._resolve(entry["base"])
+        given = {canonical(requirement_name(line)) for line in lines}
+        held = (*base.wanted.core, *base.wanted.rest)
+        kept = [line for line in held if canonical(requirement_name(line)) not in given]
+        wanted = Wanted(entry["python"] or base.wanted.python, (*lines, *kept), (), strict=True)
+        return _Image(uri, base.framework, base.version, wanted, base.env, f"added by hand, from {entry['base']}")
+
+    def _describe(self, image: _Image, digest: str, made: Made) -> Environment:
+        mounts = [Mount(str(self._environments.path(digest)), ENV, "overlay")]
+        if not made.base_prefix.startswith("/usr/") and made.base_prefix != "/usr":
+            mounts.append(Mount(made.base_prefix, made.base_prefix, "ro"))
+        return Environment(
+            uri=image.uri,
+            framework=image.framework,
+            version=image.version,
+            python=f"{ENV}/bin/python",
+            mounts=mounts,
+            env={"PATH": PATH, **image.env},
+            note=write_note(parse_uri(image.uri).short, image.wanted, made, differs=image.differs),
+            metrics=[dict(m) for m in XGBOOST_METRICS] if image.framework == "xgboost" else [],
+        )
+
+    def _tell(self, image: _Image) -> dict[str, Any]:
+        digest = self._environments.digest(image.wanted)
+        made = self._ready.get(digest) or self._environments.read(digest)
+        with self._lock:
+            building, failed = digest in self._building, self._failed.get(digest)
+        libraries = dict(line.split("==") for line in image.wanted.core if "==" in line)
+        return {
+            "uri": image.uri,
+            "framework": image.framework,
+            "version": image.version,
+            "python": made.python if made else image.wanted.python,
+            "libraries": {k: made.libraries.get(canonical(k), "") for k in libraries} if made else libraries,
+            "state": "building" if building else "ready" if made else "failed" if failed else "absent",
+            "size_bytes": made.size_bytes if made else 0,
+            "source": image.source,
+            "note": write_note(image.uri, image.wanted, made, image.differs) if made else failed[1] if failed else "",
+        }
+
+    def _read_added(self) -> dict[str, dict[str, Any]]:
+        """The added images, read again when another process has written them."""
+        path = self._folder / "added.json"
+        try:
+            changed = path.stat().st_mtime_ns / 1e9
+            if changed != self._added[0]:
+                self._added = (changed, json.loads(path.read_text()))
+        except (OSError, ValueError):
+            self._added = (0.0, {})
+        return self._added[1]
+
+    def _write_added(self, added: dict[str, dict[str, Any]]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        new = self._folder / f"added.json.{os.getpid()}"
+        new.write_text(json.dumps(added, indent=1, sort_keys=True))
+        new.replace(self._folder / "added.json")
+        self._added = (0.0, {})
+
+
+def _from_tag(tag: Tag, uri: str) -> _Image:
+    wanted = Wanted(tag.python, tag.core, tag.rest)
+    return _Image(uri, tag.framework, tag.tag, wanted, tag.env, tag.source, tag.differs)
+
+
+def _read_lines(lines: list[str]) -> list[str]:
+    """Requirement lines without comments; options, paths and URLs are refused: they would run code or hold secrets."""
+    found = []
+    for line in lines:
+        line = re.sub(r"(^|\s)#.*$", "", line).strip()
+        if not line:
+            continue
+        if not _LINE.match(line):
+            raise ImageError(
+                f"'{redact(line)}' is no plain requirement (name, version). Only wheels from a package index go into "
+                "an image; set the index by PIP_INDEX_URL or PIP_EXTRA_INDEX_URL, and put other code into the job's "
+                "requirements.txt"
+            )
+        found.append(line)
+    return found
+
+
+def _unknown(uri: str, short: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(short, names, n=3, cutoff=0.5)
+    hint = f" The nearest known: {', '.join(near)}." if near else ""
+    bring = f"penstock image add {uri} --requirements FILE"
+    return f"No environment is known for the image {uri}.{hint} Bring your own: {bring}"
+
+
+def _default_python() -> str:
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def _quiet(line: str) -> None:
+    """Progress that nobody watches."""
