@@ -1,0 +1,36 @@
+# One word each. The environment is .venv; uv is taken from PyPI when it is not there.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+STAMP := .venv/.ready
+
+.PHONY: setup demo test lint run bench docs clients conformance clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml uv.lock
+	@command -v $(UV) >/dev/null 2>&1 || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
+	$(UV) sync --quiet --frozen --python $(PYTHON) --extra ml --extra dev --inexact --compile-bytecode
+	@touch $@
+
+demo: setup
+	.venv/bin/penstock demo
+
+run: setup
+	.venv/bin/penstock up
+
+test: setup
+	.venv/bin/python -m pytest
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+bench: setup
+	.venv/bin/python -m bench $(ARGS)
+
+docs: setup
+	.venv/bin/python -m penstock.cli.reference docs
+
+clean:
+	rm -rf .venv .clients .mypy_cache .ruff_cache .pytest_cache

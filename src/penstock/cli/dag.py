@@ -1,0 +1,193 @@
+"""The live view of an execution: its steps in order, their states and durations, the last line of each log."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from penstock.cli.clients import Clients
+
+LOOK_S = 0.25
+ENDED = {"Succeeded", "Failed", "Stopped"}
+MARKS = {
+    "Succeeded": ("✔", "green"), "Failed": ("✘", "bold red"), "Stopped": ("■", "yellow"), "Stopping": ("■", "yellow"),
+    "Executing": ("●", "cyan"), "Starting": ("○", "cyan"), "": ("·", "dim"), "Skipped": ("–", "dim"),
+}
+LOG_GROUPS = {"TrainingJob": "/aws/sagemaker/TrainingJobs", "ProcessingJob": "/aws/sagemaker/ProcessingJobs", "TransformJob": "/aws/sagemaker/TransformJobs"}
+
+
+@dataclass(slots=True)
+class Node:
+    """A step as the definition has it, and as it stands."""
+
+    name: str
+    type: str
+    depth: int
+    after: list[str] = field(default_factory=list)
+    shown: dict[str, Any] = field(default_factory=dict)
+    last_line: str = ""
+
+    @property
+    def status(self) -> str:
+        return str(self.shown.get("StepStatus", ""))
+
+    def seconds(self, now: float) -> float | None:
+        started = self.shown.get("StartTime")
+        if started is None:
+            return None
+        ended = self.shown.get("EndTime")
+        return float((ended.timestamp() if ended else now) - started.timestamp())
+
+
+def nodes_of(definition: dict[str, Any]) -> list[Node]:
+    """The steps in an order in which each stands below what it needs; branches of a condition are one deeper."""
+    nodes: dict[str, Node] = {}
+
+    def walk(steps: list[dict[str, Any]], depth: int, parent: str | None) -> None:
+        for step in steps:
+            text = json.dumps(step.get("Arguments", {}) if step["Type"] != "Condition" else step["Arguments"].get("Conditions", []))
+            after = set(re.findall(r'"Steps\.([A-Za-z0-9_-]+)\.', text)) | set(step.get("DependsOn", []))
+            after |= {parent} if parent else set()
+            nodes[step["Name"]] = Node(step["Name"], step["Type"], depth, sorted(after))
+            if step["Type"] == "Condition":
+                for branch in ("IfSteps", "ElseSteps"):
+                    walk(step["Arguments"].get(branch, []), depth + 1, step["Name"])
+
+    walk(definition["Steps"], 0, None)
+    return list(_ordered(nodes))
+
+
+def _ordered(nodes: dict[str, Node]) -> Iterator[Node]:
+    given: set[str] = set()
+    waiting = list(nodes.values())
+    while waiting:
+        ready = [node for node in waiting if all(name in given or name not in nodes for name in node.after)] or waiting[:1]
+        yield ready[0]
+        given.add(ready[0].name)
+        waiting.remove(ready[0])
+
+
+class View:
+    """One execution, looked at through the API until it ends."""
+
+    def __init__(self, clients: Clients, arn: str):
+        self.clients, self.arn = clients, arn
+        self.execution: dict[str, Any] = {}
+        definition = clients["sagemaker"].describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
+        self.nodes = nodes_of(json.loads(definition["PipelineDefinition"]))
+        self._tokens: dict[str, tuple[str, str]] = {}
+
+    def look(self) -> bool:
+        """Reads how things stand; True once the execution has ended."""
+        self.execution = self.clients["sagemaker"].describe_pipeline_execution(PipelineExecutionArn=self.arn)
+        found = {step["StepName"]: step for step in self.clients.every("sagemaker", "list_pipeline_execution_steps", PipelineExecutionArn=self.arn)}
+        for node in self.nodes:
+            node.shown = found.get(node.name, {})
+            if node.status in ("Executing", "Failed", "Stopping") or (node.status == "Succeeded" and not node.last_line):
+                self._read_log(node)
+        return self.execution["PipelineExecutionStatus"] in ENDED
+
+    def _read_log(self, node: Node) -> None:
+        """Keeps the last line of the step's log; an absent log is no error."""
+        for kind, group in LOG_GROUPS.items():
+            job = node.shown.get("Metadata", {}).get(kind)
+            if not job:
+                continue
+            try:
+                stream, token = self._tokens.get(node.name) or (self._stream(group, job["Arn"].rpartition("/")[2]), "")
+                answer = self.clients["logs"].get_log_events(
+                    logGroupName=group, logStreamName=stream, limit=50, **({"nextToken": token} if token else {"startFromHead": False})
+                )
+            except (self.clients["logs"].exceptions.ResourceNotFoundException, IndexError):
+                return
+            self._tokens[node.name] = (stream, answer["nextForwardToken"])
+            if answer["events"]:
+                node.last_line = answer["events"][-1]["message"].strip()
+
+    def _stream(self, group: str, job: str) -> str:
+        streams = self.clients["logs"].describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")["logStreams"]
+        return str(streams[0]["logStreamName"])
+
+    def draw(self) -> RenderableType:
+        """The picture of how things stand."""
+        now = time.time()
+        status = str(self.execution.get("PipelineExecutionStatus", "Executing"))
+        over = status in ENDED
+        table = Table(box=None, padding=(0, 1), show_header=False, pad_edge=False)
+        for column in ("mark", "step", "type", "state", "time"):
+            table.add_column(column, no_wrap=True, justify="right" if column == "time" else "left")
+        table.add_column("log", no_wrap=True, overflow="ellipsis", ratio=1)
+        for node in self.nodes:
+            shown = node.status or ("Skipped" if over else "")
+            mark, style = MARKS.get(shown, MARKS[""])
+            icon: RenderableType = Spinner("dots", style=style) if shown in ("Executing", "Starting") else Text(mark, style)
+            seconds = node.seconds(now)
+            table.add_row(
+                icon, Text("  " * node.depth + node.name, "bold" if node.status else "dim"), Text(node.type, "dim"),
+                Text({"": "waiting", "Skipped": "not run"}.get(shown, shown), style), "" if seconds is None else f"{seconds:.1f} s",
+                Text(self._remark(node), "red" if node.status == "Failed" else "dim"),
+            )
+        name = self.arn.split("/")[-3] if "/execution/" in self.arn else ""
+        style = MARKS.get(status, MARKS[""])[1]
+        head = Text.assemble(("Pipeline ", "bold"), (name, "bold"), "  ", (self.arn.rpartition("/")[2], "dim"), "  ", (status, style))
+        return Group(head, table)
+
+    def _remark(self, node: Node) -> str:
+        if reason := node.shown.get("FailureReason"):
+            return str(reason).replace("\n", " ")
+        if outcome := node.shown.get("Metadata", {}).get("Condition", {}).get("Outcome"):
+            return f"-> {outcome}"
+        if package := node.shown.get("Metadata", {}).get("RegisterModel", {}).get("Arn"):
+            return str(package).partition(":model-package/")[2]
+        return node.last_line
+
+
+def follow(clients: Clients, arn: str, console: Console) -> dict[str, Any]:
+    """Draws the execution until it ends; where the output is no terminal, a line a change of state."""
+    view = View(clients, arn)
+    if not console.is_terminal:
+        return _tell(view, console)
+    with Live(console=console, refresh_per_second=12, get_renderable=view.draw, transient=False):
+        while not view.look():
+            time.sleep(LOOK_S)
+    return view.execution
+
+
+def _tell(view: View, console: Console) -> dict[str, Any]:
+    told: dict[str, str] = {}
+    over = False
+    while not over:
+        over = view.look()
+        for node in view.nodes:
+            if node.status and told.get(node.name) != node.status:
+                told[node.name] = node.status
+                seconds = node.seconds(time.time())
+                remark = view._remark(node) if node.status in ENDED else ""
+                console.print(f"{node.name:<24} {node.status:<10} {'' if seconds is None else f'{seconds:6.1f} s'}  {remark}".rstrip(), soft_wrap=True, markup=False)
+        if not over:
+            time.sleep(LOOK_S)
+    console.print(f"{view.execution['PipelineExecutionStatus']}: {view.arn}", soft_wrap=True, markup=False)
+    return view.execution
+
+
+def summary(view: View) -> dict[str, Any]:
+    """What --json prints."""
+    return {
+        "PipelineExecutionArn": view.arn,
+        "PipelineExecutionStatus": view.execution["PipelineExecutionStatus"],
+        "FailureReason": view.execution.get("FailureReason"),
+        "Steps": [
+            {"StepName": n.name, "StepType": n.type, "StepStatus": n.status or "NotRun", "Seconds": n.seconds(time.time()), "FailureReason": n.shown.get("FailureReason"), "Metadata": n.shown.get("Metadata")}
+            for n in view.nodes
+        ],
+    }

@@ -1,0 +1,119 @@
+"""run: a script that defines pipelines, then the pipeline, drawn while it runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from penstock import Refused
+from penstock.cli import dag, world
+from penstock.cli.clients import Clients
+from penstock.cli.world import DataOption
+
+console = Console(highlight=False)
+
+
+def run(
+    script: Annotated[Path, typer.Argument(help="A Python script that upserts a pipeline with any AWS client.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments for the script.")] = None,
+    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A pipeline parameter: Name=value. Repeatable.")] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Which pipeline to start, when the script upserts several.")] = None,
+    python: Annotated[str, typer.Option(help="The interpreter for the script.", show_default="the python on PATH")] = "python",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as a JSON object; nothing is drawn.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Run a script, start the pipeline it upserted (unless the script did), and draw it live.
+
+    Exit code: 0 when the execution succeeded, 1 when it failed or was stopped, 2 when there was nothing to run.
+    """
+    parameters = [_pair(text) for text in parameter or []]
+    settings = world.settings_of(data)
+    about = world.ensure_up(settings, quiet=as_json)
+    if not script.exists():
+        raise Refused(f"There is no script {script}.")
+    clients = Clients(settings, about)
+    began = time.time()
+    ran = subprocess.run([_python(python), str(script), *(arguments or [])], env=world.program_environment(settings, about), stdout=sys.stderr if as_json else None)
+    if ran.returncode:
+        raise Refused(f"{script} ended with exit code {ran.returncode}.")
+    arns = started(clients, began, pipeline)
+    if not arns:
+        name = pipeline or only_upserted(clients, began, script)
+        arns = [start(clients, name, parameters)]
+    elif parameters:
+        console.print("[yellow]The script started the pipeline itself: the parameters given here had no say.[/yellow]")
+    results = [follow(clients, arn, as_json) for arn in arns]
+    if as_json:
+        print(json.dumps(results[0] if len(results) == 1 else results, indent=2, default=str))
+    raise typer.Exit(0 if all(r["PipelineExecutionStatus"] == "Succeeded" for r in results) else 1)
+
+
+def follow(clients: Clients, arn: str, as_json: bool) -> dict[str, Any]:
+    """The execution until its end, drawn unless JSON is wanted, and why it failed."""
+    if as_json:
+        view = dag.View(clients, arn)
+        while not view.look():
+            time.sleep(dag.LOOK_S)
+        return dag.summary(view)
+    execution = dag.follow(clients, arn, console)
+    if reason := execution.get("FailureReason"):
+        console.print(f"[red]{reason}[/red]", soft_wrap=True)
+        console.print(f"The logs: [green]penstock logs {arn.rpartition('/')[2]}[/green]")
+    return execution
+
+
+def started(clients: Clients, since: float, pipeline: str | None) -> list[str]:
+    """The executions that began since a moment, of that pipeline or of any."""
+    found = []
+    for each in clients.every("sagemaker", "list_pipelines", SortBy="CreationTime"):
+        if pipeline not in (None, each["PipelineName"]):
+            continue
+        last = each.get("LastExecutionTime")
+        if last is not None and last.timestamp() >= since - 1:
+            executions = clients.every("sagemaker", "list_pipeline_executions", PipelineName=each["PipelineName"])
+            found += [e["PipelineExecutionArn"] for e in executions if e["StartTime"].timestamp() >= since]
+    return found
+
+
+def only_upserted(clients: Clients, since: float, script: Path) -> str:
+    """The one pipeline that was written since a moment.
+
+    Raises: Refused when it is none or several.
+    """
+    names = [p["PipelineName"] for p in clients.every("sagemaker", "list_pipelines") if p["LastModifiedTime"].timestamp() >= since]
+    if not names:
+        raise Refused(f"{script} upserted no pipeline and started none.")
+    if len(names) > 1:
+        raise Refused(f"{script} upserted {', '.join(sorted(names))}: name one with --pipeline.")
+    return str(names[0])
+
+
+def start(clients: Clients, name: str, parameters: list[dict[str, str]]) -> str:
+    """Starts a pipeline; gives the execution's ARN.
+
+    Raises: Refused with the service's sentence.
+    """
+    sagemaker = clients["sagemaker"]
+    try:
+        return str(sagemaker.start_pipeline_execution(PipelineName=name, PipelineParameters=parameters)["PipelineExecutionArn"])
+    except sagemaker.exceptions.ClientError as fault:
+        raise Refused(fault.response["Error"]["Message"]) from None
+
+
+def _pair(text: str) -> dict[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise Refused(f"-p takes Name=value, not {text!r}.")
+    return {"Name": name, "Value": value}
+
+
+def _python(name: str) -> str:
+    return sys.executable if name == "python" and shutil.which("python") is None else name

@@ -1,0 +1,137 @@
+"""The world a program sees: the variables that lead AWS's clients to Penstock, and the commands that hand them over."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from penstock import Refused, keeper
+from penstock.settings import Settings
+
+DataOption = Annotated[Path | None, typer.Option("--data", help="Data folder [env PENSTOCK_DATA; default ~/.local/share/penstock].", show_default=False)]
+
+FOREIGN = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_DEFAULT_PROFILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
+"""What would lead a program to another account; taken out."""
+START_S = 60.0
+
+
+def settings_of(data: Path | None, **given: Any) -> Settings:
+    return Settings.load(data=data.expanduser().resolve() if data else None, **given)
+
+
+def credentials(settings: Settings) -> dict[str, str]:
+    """The first account's keys, made at the first start.
+
+    Raises: Refused when no server was ever started on the folder.
+    """
+    try:
+        found: dict[str, str] = json.loads((settings.data / "credentials.json").read_text())
+    except FileNotFoundError:
+        raise Refused(f"There are no credentials in {settings.data} yet: `penstock up` makes them.") from None
+    return found
+
+
+def variables(settings: Settings, about: dict[str, Any]) -> dict[str, str]:
+    """The environment that leads AWS's clients to the server."""
+    keys = credentials(settings)
+    bundle = str(settings.data / "ca" / "bundle.pem")
+    proxy = f"http://penstock:{keys['proxy_token']}@{about['doorway']}"
+    here = {"127.0.0.1", "localhost", settings.host}
+    return {
+        "AWS_ENDPOINT_URL": about["url"],
+        "AWS_ACCESS_KEY_ID": keys["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": keys["secret_access_key"],
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_REGION": settings.region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HTTPS_PROXY": proxy,
+        "https_proxy": proxy,
+        "NO_PROXY": ",".join(sorted(here)),
+        "no_proxy": ",".join(sorted(here)),
+        **{name: bundle for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")},
+    }
+
+
+def program_environment(settings: Settings, about: dict[str, Any]) -> dict[str, str]:
+    """This process's environment with the way to the server in it."""
+    mine = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    return mine | variables(settings, about)
+
+
+def ensure_up(settings: Settings, quiet: bool = False) -> dict[str, Any]:
+    """The running server of the folder; starts one in the background if there is none.
+
+    Raises: Refused with the server's own words when it cannot start.
+    """
+    about = keeper.running(settings.data)
+    return dict(about) if about else start_detached(settings, quiet=quiet)
+
+
+def start_detached(settings: Settings, quiet: bool = False) -> dict[str, Any]:
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = settings.data / "server.log"
+    options = ["--host", settings.host, "--port", str(settings.port), "--doorway-port", str(settings.doorway_port), "--fronts", str(settings.fronts)]
+    read_end, write_end = os.pipe()
+    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "penstock", "up", "--data", str(settings.data), *options, "--ready-fd", str(write_end)],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, pass_fds=(write_end,), cwd="/",
+        )
+    os.close(write_end)
+    with os.fdopen(read_end) as ready:
+        text = ready.read()  # until ready, or until it ended
+    if not text:
+        process.wait(START_S)
+        words = log.read_text(errors="replace").strip().splitlines()
+        raise Refused(words[-1].removeprefix("penstock: ") if words else "The server ended without a word.")
+    if not quiet:
+        print(f"penstock: a server is up at {json.loads(text)['url']} (`penstock down` stops it)", file=sys.stderr)
+    return dict(json.loads(text))
+
+
+def exec_(
+    program: Annotated[list[str], typer.Argument(help="The program and its arguments.")],
+    data: DataOption = None,
+) -> None:
+    """Run any program with endpoint, credentials and region set; starts a server if none is up."""
+    settings = settings_of(data)
+    about = ensure_up(settings)
+    try:
+        os.execvpe(program[0], program, program_environment(settings, about))
+    except FileNotFoundError:
+        raise Refused(f"There is no program {program[0]!r}.") from None
+    except PermissionError:
+        raise Refused(f"{program[0]!r} cannot be run.") from None
+
+
+def env(
+    data: DataOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
+) -> None:
+    """Print the variables for a shell: eval "$(penstock env)"."""
+    settings = settings_of(data)
+    found = variables(settings, ensure_up(settings))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    print("\n".join(f"unset {name}" for name in FOREIGN if name in os.environ) or "# Penstock")
+    for name, value in found.items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def wait_gone(data: Path, seconds: float) -> bool:
+    """Waits until no server holds the folder."""
+    deadline = time.monotonic() + seconds
+    while keeper.running(data):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,237 @@
+"""The doorway: a forward proxy for programs that name AWS's hosts, and a job's only way to the internet.
+
+`CONNECT <aws host>:443` is answered with a certificate of the local authority, and the bytes go to the front, which takes service
+and bucket from the Host header. Other hosts are tunnelled for callers it knows (the token in the proxy's URL, or a run's own
+socket), to ports 80 and 443 only, and never to loopback, link-local, private or metadata addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import ipaddress
+import logging
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from penstock import guests
+from penstock.authority import Authority
+from penstock.settings import Settings
+
+log = logging.getLogger("penstock.doorway")
+
+AWS_HOST = re.compile(r"(^|\.)(amazonaws\.com(\.cn)?|api\.aws|on\.aws|sagemaker\.aws)$")
+HEAD_BYTES = 64 * 1024
+PIECE_BYTES = 256 * 1024
+CONNECT_S = 15.0
+FORBIDDEN = tuple(
+    ipaddress.ip_network(net)
+    for net in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/4",
+        "240.0.0.0/4", "::/128", "::1/128", "fc00::/7", "fe80::/10", "ff00::/8", "64:ff9b::/96",
+    )
+)
+
+
+class Closed(Exception):
+    """The caller is told no: a status and a sentence."""
+
+    def __init__(self, status: str, sentence: str):
+        self.status = status
+        super().__init__(sentence)
+
+
+class Doorway:
+    """The proxy of one data folder."""
+
+    def __init__(self, settings: Settings, token: str, front: tuple[str, int], upstream: str | None = None):
+        self.settings, self.token, self.front = settings, token, front
+        self.authority = Authority(settings.data / "ca")
+        self.upstream = urlsplit(upstream) if upstream else None
+        self.front_socket = settings.data / "sockets" / "front.sock"
+
+    async def run(self, listening: socket.socket, handouts: Path) -> None:
+        """Serves the host's port, and the listening sockets that supervisors hand out, until cancelled."""
+        server = await asyncio.start_server(self._for(None), sock=listening, limit=HEAD_BYTES)
+        async with server:
+            await asyncio.gather(server.serve_forever(), guests.serve(handouts, self._take))
+
+    async def _take(self, info: dict[str, Any], guest: socket.socket) -> asyncio.Server:
+        return await asyncio.start_server(self._for(info["run"]), sock=guest, limit=HEAD_BYTES)
+
+    def _for(self, run: str | None):  # type: ignore[no-untyped-def]
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await self._serve(run, reader, writer)
+            except Closed as no:
+                body = f"{no}\n".encode()
+                writer.write(f"HTTP/1.1 {no.status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+            except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError) as fault:
+                log.debug("a connection ended: %r", fault)
+            finally:
+                await _close(writer)
+
+        return connected
+
+    async def _serve(self, run: str | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), CONNECT_S)
+        line, _, rest = head.partition(b"\r\n")
+        try:
+            method, target, _version = line.decode("ascii").split(" ")
+        except ValueError:
+            raise Closed("400 Bad Request", "That is no HTTP request.") from None
+        headers = dict(_fields(rest))
+        if method == "CONNECT":
+            host, port = _address(target, 443)
+        else:
+            parts = urlsplit(target)
+            if parts.scheme != "http" or not parts.hostname:
+                raise Closed("400 Bad Request", "This is a forward proxy: CONNECT host:port, or GET http://host/path.")
+            host, port = parts.hostname.lower(), parts.port or 80
+        if AWS_HOST.search(host):
+            await self._aws(run, host, port, method, head, reader, writer)
+            return
+        self._known(run, headers)
+        there, back = await self._outside(host, port)
+        if method == "CONNECT":
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            back.write(_forwarded(method, target, rest))
+        await _pipe(reader, writer, there, back)
+
+    async def _aws(self, run: str | None, host: str, port: int, method: str, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One of AWS's hosts: its bytes go to the front, with the Host header as they came."""
+        if method == "CONNECT":
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            await writer.drain()
+            if port == 443:
+                await writer.start_tls(self.authority.context(host))
+            head = b""
+        there, back = await self._to_front(run)
+        back.write(head)
+        await _pipe(reader, writer, there, back)
+
+    async def _to_front(self, run: str | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the front; a run's is handed over, so that the front knows whose it is."""
+        if run is None:
+            return await asyncio.open_connection(*self.front)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            guests.give(self.front_socket, {"run": run, "kind": "connection"}, theirs)
+        return await asyncio.open_connection(sock=ours)
+
+    def _known(self, run: str | None, headers: dict[str, str]) -> None:
+        """Raises: Closed for a caller that neither is a run nor gives the token, or may not out."""
+        if run is not None:
+            if not self.settings.internet:
+                raise Closed("403 Forbidden", "This server lets no job reach the internet (PENSTOCK_INTERNET=0).")
+            return
+        given = headers.get("proxy-authorization", "")
+        try:
+            _, _, password = base64.b64decode(given.partition(" ")[2]).decode().partition(":")
+        except ValueError:
+            password = ""
+        if not hmac.compare_digest(password.encode(), self.token.encode()):
+            raise Closed('407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="penstock"', "Only programs started by `penstock exec` may go out here.")
+
+    async def _outside(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Raises: Closed for a port or an address that is nobody's business."""
+        if port not in (80, 443):
+            raise Closed("403 Forbidden", f"The doorway leads to ports 80 and 443 only, not to {port}.")
+        if self.upstream is not None:
+            return await self._by_upstream(host, port)
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror as fault:
+            raise Closed("502 Bad Gateway", f"{host}: {fault.strerror}") from None
+        addresses = [address[0] for *_, address in found]
+        if not addresses or any(forbidden(str(address)) for address in addresses):
+            raise Closed("403 Forbidden", f"{host} is an address of this machine or its network: the doorway does not lead there.")
+        try:  # the address that was checked, not the name again
+            return await asyncio.wait_for(asyncio.open_connection(addresses[0], port), CONNECT_S)
+        except (OSError, TimeoutError) as fault:
+            raise Closed("502 Bad Gateway", f"{host}: {fault}") from None
+
+    async def _by_upstream(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        assert self.upstream is not None
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(self.upstream.hostname, self.upstream.port or 3128), CONNECT_S)
+        credentials = ""
+        if self.upstream.username:
+            pair = f"{self.upstream.username}:{self.upstream.password or ''}".encode()
+            credentials = f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}\r\n"
+        writer.write(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{credentials}\r\n".encode())
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), CONNECT_S)
+        if b" 200 " not in answer.partition(b"\r\n")[0] + b" ":
+            await _close(writer)
+            raise Closed("502 Bad Gateway", f"the upstream proxy said {answer.partition(bytes([13]))[0].decode('latin-1')}")
+        return reader, writer
+
+
+def forbidden(address: str) -> bool:
+    """Whether an IP address belongs to this machine, its network, or nobody."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(ip, "ipv4_mapped", None)
+    ip = mapped or ip
+    return any(ip in net for net in FORBIDDEN if net.version == ip.version)
+
+
+def _fields(text: bytes):  # type: ignore[no-untyped-def]
+    for line in text.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            yield name.strip().lower().decode("latin-1"), value.strip().decode("latin-1")
+
+
+def _address(target: str, default: int) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    try:
+        return (host.strip("[]").lower(), int(port)) if host else (target.lower(), default)
+    except ValueError:
+        raise Closed("400 Bad Request", f"{target!r} is no host and port.") from None
+
+
+def _forwarded(method: str, target: str, rest: bytes) -> bytes:
+    """The request head as the far server wants it: a path instead of an address, nothing meant for proxies."""
+    path = "/" + target.partition("://")[2].partition("/")[2]
+    kept = [line for line in rest.split(b"\r\n") if line and not line.lower().startswith((b"proxy-", b"connection:"))]
+    return b"\r\n".join([f"{method} {path} HTTP/1.1".encode(), *kept, b"Connection: close", b"", b""])
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, there: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+    """Copies both ways until both sides have ended."""
+    try:
+        await asyncio.gather(_copy(reader, back), _copy(there, writer))
+    finally:
+        await _close(back)
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    try:
+        while piece := await source.read(PIECE_BYTES):
+            sink.write(piece)
+            await sink.drain()
+        if sink.can_write_eof():
+            sink.write_eof()
+        else:
+            sink.close()  # TLS knows no half-closed connection
+    except OSError:
+        sink.close()
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    try:
+        await asyncio.wait_for(writer.wait_closed(), 1)
+    except (OSError, TimeoutError):
+        pass
+
+
+def upstream_of(environ: dict[str, str] | None = None) -> str | None:
+    """The proxy that the server itself must use to reach the internet, from its environment."""
+    environ = dict(os.environ) if environ is None else environ
+    return environ.get("HTTPS_PROXY") or environ.get("https_proxy") or None

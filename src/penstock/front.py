@@ -1,0 +1,297 @@
+"""The ASGI edge: a request comes in, the chain below answers it.
+
+    refuse a foreign Host        a page in a browser must not reach us by a name of its own
+    read the signature's scope   service, region, access key
+    route                        to a modelled operation
+    authenticate                 the signature against the key's secret
+    receive                      the body: whole, or streamed into the blobs
+    parse, perform, commit       again when somebody wrote in between
+    reply                        in the service's own form, errors too
+
+Reads run inline in the event loop, what is marked `slow` in the executor (never in anyio's threads), a commit is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from penstock.kernel import auth, ids, sigv4
+from penstock.kernel.app import App
+from penstock.kernel.call import Call
+from penstock.kernel.errors import ServiceError
+from penstock.store.records import Change, Stale, Taken, Unmet
+from penstock.store.writer import StoreFailed, Unavailable
+from penstock.wire import chunked, models, protocols
+from penstock.wire.message import Reply, Request
+from penstock.wire.routes import Router, Unroutable
+
+log = logging.getLogger("penstock.front")
+
+CHUNK_BYTES = 1 << 20
+RERUNS = 50
+AWS_HOST = re.compile(r"(^|\.)(amazonaws\.com(\.cn)?|api\.aws|on\.aws|sagemaker\.aws)$")
+S3_HOST = re.compile(r"^(?:(?P<bucket>.+)\.)?s3[.-](?:dualstack\.)?(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?$|^(?:(?P<bucket2>.+)\.)?s3\.amazonaws\.com$")
+CHECKSUM_HEADER = "x-amz-checksum-"
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Front:
+    """One process's answers to the API."""
+
+    def __init__(self, app: App):
+        self.app = app
+        self.router = Router(app.services)
+        self.hosts = {app.settings.host, "127.0.0.1", "localhost", "[::1]", socket.gethostname().lower()}
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """The ASGI application for clients of the host."""
+        await self.serve(None, scope, receive, send)
+
+    def of_run(self, run: str) -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
+        """The ASGI application for the connections of a run's own socket."""
+
+        async def serve(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            await self.serve(run, scope, receive, send)
+
+        return serve
+
+    async def serve(self, run: str | None, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = read_head(scope, run)
+        reply = await self.answer(request, receive)
+        await write(reply, request.method, send)
+
+    async def answer(self, request: Request, receive: Receive) -> Reply:
+        """The chain. Every failure leaves it as a reply in the service's own form."""
+        request_id = ids.request_id()
+        service: models.Service | None = None
+        operation: models.Operation | None = None
+        try:
+            host = request.headers.get("host", "").lower()
+            name, bucket = self.meant_by(host)
+            if bucket:
+                request.path = f"/{bucket}{request.path}"
+            if request.path == "/_penstock/health":
+                return Reply(200, {"content-type": "application/json"}, b'{"status":"ok"}')
+            if name == "telemetry":
+                return Reply(200, {"content-type": "text/plain"}, b"")
+            scope = sigv4.scope(request)
+            if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+                request.body = await self.read_whole(receive)  # a query service names its operation in the body
+            operation = self.router.find(request, scope.service if scope else None, name)
+            service = operation.service
+            if scope is None:
+                raise sigv4.AuthError("unsigned", "Missing Authentication Token")
+            return await self.perform(request, receive, scope, operation, request_id)
+        except ServiceError as fault:
+            return protocols.error(service, operation, fault.code, fault.message, fault.status, fault.members, request_id)
+        except protocols.BadRequest as fault:
+            return protocols.error(service, operation, fault.code, fault.message, fault.status, {}, request_id)
+        except sigv4.AuthError as fault:
+            code, message, status = fault.answer(service.name if service else "s3", service.protocol if service else "rest-xml")
+            return protocols.error(service, operation, code, message, status, {}, request_id)
+        except Unroutable as fault:
+            return protocols.error(None, None, fault.code, str(fault), fault.status, {}, request_id)
+        except chunked.Malformed as fault:
+            return protocols.error(service, operation, fault.code, str(fault), fault.status, {}, request_id)
+        except Unavailable:
+            return protocols.error(service, operation, "ServiceUnavailable", "The store is not answering; try again.", 503, {}, request_id)
+        except StoreFailed as fault:
+            log.error("request %s: %s", request_id, fault)
+            return protocols.error(service, operation, "ServiceUnavailable", f"Nothing was written: {fault}", 503, {}, request_id)
+        except Disconnected:
+            return Reply(400)
+        except Exception:
+            log.exception("request %s: %s %s", request_id, request.method, request.path)
+            return protocols.error(service, operation, "InternalFailure", "An internal error has occurred.", 500, {}, request_id)
+
+    # --- the links of the chain
+    def meant_by(self, host: str) -> tuple[str | None, str | None]:
+        """The service and bucket that a host name means; (None, None) for our own address.
+
+        Raises: ServiceError for a host that is neither ours nor AWS's.
+        """
+        bare = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+        if bare in self.hosts:
+            return None, None
+        if match := S3_HOST.match(bare):
+            bucket = match["bucket"] or match["bucket2"]
+            return ("telemetry", None) if bucket and bucket.startswith("sm-pysdk-t-") else ("s3", bucket)
+        if bucket_of := re.match(r"^(.+)\.s3\.(localhost|127\.0\.0\.1)$", bare):
+            return "s3", bucket_of[1]
+        if AWS_HOST.search(bare):
+            return bare.removeprefix("api.").removeprefix("runtime.").partition(".")[0], None
+        raise ServiceError("InvalidHost", f"Penstock does not answer for the host {host!r}.", 400)
+
+    async def perform(self, request: Request, receive: Receive, scope: sigv4.Scope, operation: models.Operation, request_id: str) -> Reply:
+        """Authenticates, receives the body, and runs the operation until its change is committed."""
+        now = self.app.clock.now()
+        if operation.streaming_input:
+            caller, chunks = auth.authenticate(self.app.store, request, scope, now, None)
+            request.upload = await self.receive_upload(request, receive, scope, chunks)
+        else:
+            if not request.body:
+                request.body = await self.read_body(request, receive)
+            digest = hashlib.sha256(request.body).hexdigest()
+            caller, chunks = auth.authenticate(self.app.store, request, scope, now, digest)
+            if "aws-chunked" in request.headers.get("content-encoding", "") or scope.payload_hash.startswith("STREAMING-"):
+                request.body = unchunk(request, chunks)
+        params = protocols.parse(operation, request)
+        if operation.streaming_input:
+            params[operation.streaming_input] = request.upload
+        function = self.app.function(operation)
+        slow = getattr(function, "slow", False)
+        for attempt in range(RERUNS):
+            call = Call(
+                app=self.app, caller=caller, service=operation.service.name, operation=operation.name, region=scope.region,
+                params=params, request_id=request_id, now=now, change=Change(), run=request.run, headers=request.headers,
+            )
+            try:
+                if slow:
+                    result = await asyncio.get_running_loop().run_in_executor(None, self.app.perform, call, operation)
+                else:
+                    result = self.app.perform(call, operation)
+                if call.change:
+                    await asyncio.wrap_future(self.app.store.submit(call.change))
+                return protocols.reply(operation, result, request_id)
+            except (Stale, Taken):
+                if attempt == RERUNS - 1:
+                    raise
+            except Unmet:
+                raise ServiceError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412) from None
+        raise AssertionError("the last attempt raises")
+
+    async def read_body(self, request: Request, receive: Receive) -> bytes:
+        if request.headers.get("content-length") == "0" or (
+            request.method in ("GET", "HEAD", "DELETE") and "content-length" not in request.headers and "transfer-encoding" not in request.headers
+        ):
+            return b""
+        return await self.read_whole(receive)
+
+    async def read_whole(self, receive: Receive) -> bytes:
+        """The whole body.
+
+        Raises: ServiceError (413) beyond `max_body_bytes`.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        async for piece in body_of(receive):
+            size += len(piece)
+            if size > self.app.settings.max_body_bytes:
+                raise ServiceError("RequestEntityTooLarge", f"The body is larger than {self.app.settings.max_body_bytes} bytes.", 413)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def receive_upload(self, request: Request, receive: Receive, scope: sigv4.Scope, chunks: Any) -> Any:
+        """Streams the body into the blobs, in constant memory: small ones inline, larger writes in the executor."""
+        loop = asyncio.get_running_loop()
+        headers = request.headers
+        receiver = self.app.blobs.receive(algorithms_of(headers))
+        is_chunked = "aws-chunked" in headers.get("content-encoding", "") or scope.payload_hash.startswith("STREAMING-")
+        unchunker = chunked.Unchunker(chunks) if is_chunked else None
+        waiting: list[bytes] = []
+        held = total = 0
+        try:
+            async for piece in body_of(receive):
+                total += len(piece)
+                for part in unchunker.feed(piece) if unchunker else (piece,):
+                    waiting.append(part)
+                    held += len(part)
+                if held >= CHUNK_BYTES:
+                    await loop.run_in_executor(None, receiver.write, b"".join(waiting))
+                    waiting, held = [], 0
+            if unchunker:
+                headers.update(unchunker.finish())
+                expected = headers.get("x-amz-decoded-content-length")
+            else:
+                expected = headers.get("content-length")
+            large = total > CHUNK_BYTES // 16
+            if waiting:
+                rest = b"".join(waiting)
+                await loop.run_in_executor(None, receiver.write, rest) if large else receiver.write(rest)
+            received = await loop.run_in_executor(None, receiver.finish) if large else receiver.finish()
+        except BaseException:
+            receiver.abandon()
+            raise
+        if expected is not None and expected != str(received.size_bytes):
+            raise ServiceError("IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header.", 400)
+        if re.fullmatch(r"[0-9a-f]{64}", scope.payload_hash) and scope.payload_hash != received.sha256:
+            raise ServiceError("XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.", 400)
+        return received
+
+
+class Disconnected(Exception):
+    """The client went away in the middle of its body."""
+
+
+def read_head(scope: dict[str, Any], run: str | None) -> Request:
+    """The request of an ASGI scope, without its body."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]},{text}" if key in headers else text
+    path = scope["raw_path"].decode("latin-1")
+    if path.startswith(("http://", "https://")):  # a request to a proxy names the whole address
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    return Request(method=scope["method"], path=path, query=scope["query_string"].decode("latin-1"), headers=headers, run=run)
+
+
+async def body_of(receive: Receive) -> Any:
+    """The pieces of a body as they come.
+
+    Raises: Disconnected.
+    """
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        more = message.get("more_body", False)
+        if piece := message.get("body"):
+            yield piece
+
+
+def unchunk(request: Request, chunks: Any) -> bytes:
+    unchunker = chunked.Unchunker(chunks)
+    body = b"".join(unchunker.feed(request.body))
+    request.headers.update(unchunker.finish())
+    return body
+
+
+def algorithms_of(headers: dict[str, str]) -> tuple[str, ...]:
+    """The checksum algorithms that a request names, by header, trailer or wish."""
+    names = {name[len(CHECKSUM_HEADER):] for name in headers if name.startswith(CHECKSUM_HEADER)}
+    names |= {t.strip()[len(CHECKSUM_HEADER):] for t in headers.get("x-amz-trailer", "").split(",") if t.strip().startswith(CHECKSUM_HEADER)}
+    names |= {headers.get("x-amz-sdk-checksum-algorithm", ""), "crc64nvme"}
+    known = {"crc32", "crc32c", "crc64nvme", "sha1", "sha256"}
+    return tuple(sorted(name.upper() for name in {n.lower() for n in names} & known))
+
+
+async def write(reply: Reply, method: str, send: Send) -> None:
+    """Sends a reply; chunks of a lazy body are read in the executor."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
+    body = reply.body
+    if isinstance(body, bytes):
+        if "content-length" not in reply.headers and reply.status not in (204, 304):
+            headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        return
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    if method != "HEAD":
+        loop = asyncio.get_running_loop()
+        chunks: Iterator[bytes] = iter(body)
+        while (chunk := await loop.run_in_executor(None, next, chunks, None)) is not None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+

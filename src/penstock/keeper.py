@@ -1,0 +1,271 @@
+"""The keeper: starts the family of processes, starts again what fell, and takes all of it down together.
+
+    keeper ─┬─ engine    owns the one writer and the engine loop
+            ├─ front     answers the API; n of them
+            ├─ doorway   the forward proxy
+            └─ runner    not a child that is kept: it outlives the rest, with the runs it watches
+
+All but the runner are forked from here after the imports, so their memory is shared. Should the keeper itself be killed, its children
+notice (their parent is gone) and end; the next `penstock up` starts them again, and finds the runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from penstock import Refused, server
+from penstock.settings import Settings
+
+log = logging.getLogger("penstock.keeper")
+
+PR_SET_PDEATHSIG = 1
+STOP_S = 10.0
+BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+STEADY_S = 30.0
+"""A child that ran this long fell by accident, not by its nature: it is started again at once."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A process of the family: what it runs, and how often it fell lately."""
+
+    name: str
+    main: Callable[[], None]
+    pid: int = 0
+    started: float = 0.0
+    falls: int = 0
+    due: float = 0.0
+
+
+@dataclass(slots=True)
+class Keeper:
+    """One family on one data folder."""
+
+    settings: Settings
+    children: list[Child] = field(default_factory=list)
+    stopping: bool = False
+    wake_fds: tuple[int, int] = (-1, -1)
+
+    def run(self, ready: Callable[[dict[str, object]], None] | None = None) -> None:
+        """Brings the family up, calls `ready` with what clients need to know, and keeps it until SIGTERM or SIGINT.
+
+        Raises: Refused when the folder is in use, a port is taken, or no sandbox can be made.
+        """
+        with lock(self.settings.data):
+            start_runner(self.settings)
+            parts = server.prepare(self.settings)
+            api, doorway = bind(self.settings.host, self.settings.port), bind(self.settings.host, self.settings.doorway_port)
+            ports = (api.getsockname()[1], doorway.getsockname()[1])
+            self.children = [
+                Child("engine", lambda: server.run_engine(self.settings, ports)),
+                *(Child(f"front-{n}", lambda n=n: server.run_front(self.settings, api, n)) for n in range(self.settings.fronts)),  # type: ignore[misc]
+                Child("doorway", lambda: server.run_doorway(self.settings, doorway, ports[0])),
+            ]
+            self._watch_signals()
+            gc.collect()
+            gc.freeze()  # shared pages stay shared
+            for child in self.children:
+                self._start(child)
+            about = {"pid": os.getpid(), "url": f"http://{self.settings.host}:{ports[0]}", "doorway": f"{self.settings.host}:{ports[1]}", **parts}
+            try:
+                self._await_health(ports[0])
+                write_about(self.settings.data, about)
+                if ready:
+                    ready(about)
+                self._keep()
+            finally:
+                (self.settings.data / "server.json").unlink(missing_ok=True)
+                self._stop_all()
+
+    def _watch_signals(self) -> None:
+        self.wake_fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self.wake_fds[1], warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def _stop(self, *_: object) -> None:
+        self.stopping = True
+
+    def _start(self, child: Child) -> None:
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid:
+            child.pid, child.started = pid, time.monotonic()
+            return
+        status = 1
+        try:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(0)
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keeper passes on what a terminal sends to all
+            for fd in self.wake_fds:
+                os.close(fd)
+            child.main()
+            status = 0
+        except KeyboardInterrupt:
+            status = 0
+        except BaseException:
+            log.exception("%s fell", child.name)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _keep(self) -> None:
+        """Waits for signals; a child that fell is started again, the sooner the longer it had stood."""
+        while not self.stopping:
+            due = [child.due for child in self.children if not child.pid]
+            self._sleep(max(0.0, min(due) - time.monotonic()) if due else None)
+            self._reap()
+            for child in self.children:
+                if not child.pid and child.due <= time.monotonic() and not self.stopping:
+                    self._start(child)
+
+    def _sleep(self, seconds: float | None) -> None:
+        select.select([self.wake_fds[0]], [], [], seconds)
+        try:
+            while os.read(self.wake_fds[0], 4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _reap(self) -> None:
+        for child in self.children:
+            if child.pid and os.waitpid(child.pid, os.WNOHANG)[0]:
+                now = time.monotonic()
+                child.falls = 0 if now - child.started > STEADY_S else child.falls + 1
+                child.due = now + BACKOFF_S[min(child.falls, len(BACKOFF_S)) - 1 if child.falls else 0]
+                child.pid = 0
+                if not self.stopping:
+                    log.warning("%s ended; it is started again", child.name)
+
+    def _await_health(self, port: int) -> None:
+        """Raises: Refused when a child cannot start."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not self.stopping:
+            self._reap()
+            if any(child.falls > 3 for child in self.children):
+                raise Refused(f"The server cannot start: see {self.settings.data / 'server.log'}.")
+            for child in self.children:
+                if not child.pid and child.due <= time.monotonic():
+                    self._start(child)
+            if healthy(self.settings.host, port):
+                return
+            self._sleep(0.01)
+
+    def _stop_all(self) -> None:
+        """Fronts and doorway first, so that nothing new comes in; the engine last."""
+        self.stopping = True
+        for names in (("front", "doorway"), ("engine",)):
+            group = [child for child in self.children if child.pid and child.name.startswith(names)]
+            for child in group:
+                os.kill(child.pid, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_S
+            while any(child.pid for child in group):
+                self._sleep(0.05)
+                self._reap()
+                if time.monotonic() > deadline:
+                    for child in group:
+                        if child.pid:
+                            os.kill(child.pid, signal.SIGKILL)
+
+
+class lock:  # noqa: N801 - used as a verb
+    """Holds the data folder against a second server.
+
+    Raises: Refused, with who holds it.
+    """
+
+    def __init__(self, data: Path):
+        self.data = data
+        self.fd = -1
+
+    def __enter__(self) -> lock:
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.fd = os.open(self.data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            about = running(self.data)
+            where = f" at {about['url']} (pid {about['pid']})" if about else ""
+            raise Refused(f"A server{where} is using the data folder {self.data}. `penstock down` stops it; `--data` names another folder.") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises: Refused when the port is taken or the address is none of ours.
+    """
+    try:
+        listening = socket.create_server((host, port), backlog=1024)
+    except OSError as fault:
+        raise Refused(f"Cannot listen on {host}:{port}: {fault.strerror}. Another port: `penstock up --port N` (0: a free one).") from None
+    listening.setblocking(False)
+    return listening
+
+
+def start_runner(settings: Settings) -> None:
+    """Starts the runner unless one is watching this folder already; it is in a session of its own and outlives us."""
+    (settings.data / "sockets").mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(settings.data / "runner.log", "ab") as out:
+        subprocess.Popen(
+            [sys.executable, "-S", "-m", "penstock.runs.runner", "--data", str(settings.data)], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+
+
+def healthy(host: str, port: int) -> bool:
+    """Whether a front answers."""
+    try:
+        with socket.create_connection((host, port), 1) as client:
+            client.sendall(f"GET /_penstock/health HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+            return client.recv(64).startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+
+
+def write_about(data: Path, about: dict[str, object]) -> None:
+    temporary = data / ".server.json"
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(about, file)
+    temporary.rename(data / "server.json")
+
+
+def running(data: Path) -> dict[str, object] | None:
+    """What the server of this folder told about itself; None when none holds the folder."""
+    try:
+        about: dict[str, object] = json.loads((data / "server.json").read_text())
+        fd = os.open(data / "server.lock", os.O_RDWR | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None  # the lock is free: whoever wrote that is gone
+    except BlockingIOError:
+        return about
+    finally:
+        os.close(fd)

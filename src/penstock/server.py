@@ -1,0 +1,248 @@
+"""The composition root: settings become the parts of each process of the family.
+
+    run_engine     the one writer, the engine loop, the executor, the images
+    run_front      the API, over read-only connections and the way to the writer
+    run_doorway    the forward proxy
+
+The only place, beside the command line, where drivers meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from penstock import authority, guests, keeper
+from penstock.blobs.files import FileBlobs
+from penstock.doorway import Doorway, upstream_of
+from penstock.front import Front
+from penstock.kernel import accounts
+from penstock.kernel.app import App
+from penstock.kernel.clock import SystemClock
+from penstock.kernel.engine import Engine
+from penstock.kernel.logs import Logs
+from penstock.runs.capacity import Capacity
+from penstock.runs.images.registry import LocalImages
+from penstock.runs.local import LocalExecutor
+from penstock.services import SERVICES
+from penstock.settings import Settings
+from penstock.store.sqlite import SqliteReads, SqliteStore, SqliteWork
+from penstock.store.writer import RemoteWriter, Writer, WriterServer
+from penstock.wire import models
+
+log = logging.getLogger("penstock.server")
+
+
+# --- places in the data folder
+def database(settings: Settings) -> Path:
+    return settings.data / "penstock.db"
+
+
+def writer_socket(settings: Settings) -> Path:
+    return settings.data / "sockets" / "writer.sock"
+
+
+def front_socket(settings: Settings) -> Path:
+    return settings.data / "sockets" / "front.sock"
+
+
+def doorway_socket(settings: Settings) -> Path:
+    return settings.data / "sockets" / "doorway.sock"
+
+
+# --- parts
+def app_of(settings: Settings, store: Any) -> App:
+    """The parts that every process has."""
+    return App(
+        settings=settings, store=store, blobs=FileBlobs(settings.data / "blobs"), clock=SystemClock(), services=SERVICES,
+        logs=Logs(settings.data / "logs"),
+    )
+
+
+def images_of(settings: Settings) -> LocalImages:
+    return LocalImages(settings.data / "images", downloads=settings.python_downloads)
+
+
+def capacity_of(settings: Settings) -> Capacity:
+    """What jobs may use together: the settings, else the machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Capacity(cpus=settings.cpus or float(os.cpu_count() or 1), memory_bytes=settings.memory_bytes or max(1 << 30, memory - (1 << 30)))
+
+
+# --- before the family
+def prepare(settings: Settings) -> dict[str, object]:
+    """Makes what is missing in the data folder: folders, schema, authority, the first account and its keys.
+
+    Gives: what clients may know of it.
+    """
+    for folder in ("sockets", "runs", "logs", "blobs", "images", "ca"):
+        (settings.data / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    authority.establish(settings.data / "ca")
+    writer = Writer(database(settings))  # migrates
+    store = SqliteStore(database(settings), writer)
+    try:
+        keys_file = settings.data / "credentials.json"
+        if not keys_file.exists():
+            change, keys = accounts.add(app_of(settings, store), settings.account)
+            store.commit(change)
+            write_secret(keys_file, json.dumps(keys | {"region": settings.region, "proxy_token": secrets.token_urlsafe(24)}))
+        found = json.loads(keys_file.read_text())
+    finally:
+        store.close()
+    return {"account": found["account"], "region": settings.region}
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Writes a file that only its owner can read, whole or not at all."""
+    temporary = path.with_name(f".{path.name}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+@contextmanager
+def at_store(settings: Settings):  # type: ignore[no-untyped-def]
+    """The store of a running server, for the command line."""
+    writer = RemoteWriter(writer_socket(settings))
+    store = SqliteStore(database(settings), writer)
+    try:
+        yield app_of(settings, store)
+    finally:
+        store.close()
+
+
+def add_accounts(settings: Settings, count: int, account: str | None = None) -> list[dict[str, str]]:
+    with at_store(settings) as app:
+        made = []
+        for _ in range(count):
+            change, keys = accounts.add(app, account)
+            app.store.commit(change)
+            made.append(keys)
+        return made
+
+
+def list_accounts(settings: Settings) -> list[str]:
+    with at_store(settings) as app:
+        return accounts.names(app)
+
+
+def coverage_of(service: str) -> dict[str, bool]:
+    """Every operation of the service's model, and whether it is served."""
+    app = App(settings=Settings(), store=None, blobs=None, clock=SystemClock(), services=SERVICES)  # type: ignore[arg-type]
+    return {name: app.function(operation) is not None for name, operation in sorted(models.service(service).operations.items())}
+
+
+# --- processes
+def run_engine(settings: Settings) -> None:
+    """The engine process, until SIGTERM: what has begun is finished, runs go on without it."""
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    writer = Writer(database(settings))
+    store = SqliteStore(database(settings), writer)
+    app = app_of(settings, store)
+    app.images = images_of(settings)
+    app.runs = LocalExecutor(settings.data, capacity_of(settings))
+    serving = WriterServer(writer, writer_socket(settings))
+    engine = Engine(app.steps(), store, SqliteWork(store, writer), app.clock, app.step_call)
+    app.nudge = engine.nudge
+    app.runs.listen(lambda name: engine.nudge(run_ref(app, name)))
+    try:
+        serving.start()
+        engine.start()
+        over.wait()
+    finally:
+        engine.stop()
+        serving.close()
+        app.runs.close()
+        store.close()
+
+
+def run_front(settings: Settings, listening: socket.socket, number: int) -> None:
+    """A front process, until SIGTERM: requests that have begun are answered."""
+    store = SqliteStore(database(settings), RemoteWriter(writer_socket(settings)))
+    front = Front(app_of(settings, store))
+    try:
+        uvloop.run(serve_front(front, listening, front_socket(settings) if number == 0 else None))
+    finally:
+        store.close()
+
+
+async def serve_front(front: Front, listening: socket.socket, handouts: Path | None, started: Callable[[], None] | None = None) -> None:
+    """Serves the API on the socket, and on those that supervisors hand over, until cancelled or SIGTERM."""
+    loop = asyncio.get_running_loop()
+    config = Config(front, http="httptools", lifespan="off", access_log=False, log_config=None, server_header=False, date_header=False, timeout_keep_alive=75)  # type: ignore[arg-type]
+    config.load()
+    state = ServerState()
+
+    def protocol_of(application: Any) -> Callable[[], HttpToolsProtocol]:
+        own = copy.copy(config)
+        own.loaded_app = application
+        return lambda: HttpToolsProtocol(own, state, {}, loop)
+
+    async def take(info: dict[str, Any], guest: socket.socket) -> guests.Served | None:
+        factory = protocol_of(front.of_run(str(info["run"])))
+        if info.get("kind") == "connection":
+            await loop.connect_accepted_socket(factory, guest)
+            return None
+        return await loop.create_server(factory, sock=guest)
+
+    server = await loop.create_server(protocol_of(config.loaded_app), sock=listening, backlog=1024)
+    background = [loop.create_task(guests.serve(handouts, take))] if handouts else []
+    try:
+        if started:
+            started()
+        await until_told()
+    finally:
+        server.close()
+        for task in background:
+            task.cancel()
+        for connection in list(state.connections):
+            connection.shutdown()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(_drained(state), 8)
+
+
+async def _drained(state: ServerState) -> None:
+    while state.connections or state.tasks:
+        await asyncio.sleep(0.02)
+
+
+async def until_told() -> None:
+    """Until SIGTERM (or the task is cancelled)."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    if threading.current_thread() is threading.main_thread():
+        loop.add_signal_handler(signal.SIGTERM, told.set)
+    await told.wait()
+
+
+def run_doorway(settings: Settings, listening: socket.socket, api_port: int) -> None:
+    """The doorway process, until SIGTERM."""
+    token = json.loads((settings.data / "credentials.json").read_text())["proxy_token"]
+    doorway = Doorway(settings, token, (settings.host, api_port), upstream_of())
+
+    async def serve() -> None:
+        serving = asyncio.ensure_future(doorway.run(listening, doorway_socket(settings)))
+        await asyncio.wait([serving, asyncio.ensure_future(until_told())], return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+
+    uvloop.run(serve())
