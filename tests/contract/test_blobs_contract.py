@@ -98,6 +98,17 @@ class BlobsContract:
         assert b"".join(blobs.read(SHA)) == BIG
         assert blobs.collect(time.time() + 10, nobody) == len(BIG)
 
+    def test_few_bytes_can_be_a_blob(self, blobs: Blobs) -> None:
+        blob = blobs.put(b"tail")
+        assert b"".join(blobs.read(blob.sha256)) == b"tail"
+        assert (blob.sha256, blob.size_bytes) == (hashlib.sha256(b"tail").hexdigest(), 4)
+
+    def test_the_collector_can_work_in_slices(self, blobs: Blobs) -> None:
+        give(blobs, BIG)
+        other = f"{(int(SHA[0], 16) + 1) % 16:x}"
+        assert blobs.collect(time.time() + 10, nobody, prefix=other) == 0
+        assert blobs.collect(time.time() + 10, nobody, prefix=SHA[:2]) == len(BIG)
+
     def test_parts_join_in_order(self, blobs: Blobs) -> None:
         cut = 2 * CHUNK_BYTES + 100_000
         first, second = give(blobs, BIG[:cut]), give(blobs, BIG[cut:])

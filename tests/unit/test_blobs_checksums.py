@@ -54,9 +54,9 @@ def test_a_checksum_has_its_length(text: str, good: bool) -> None:
     ("headers", "algorithms"),
     [
         ({}, ("CRC64NVME",)),
-        ({"x-amz-checksum-sha256": "…"}, ("SHA256",)),
-        ({"x-amz-trailer": "x-amz-checksum-crc32", "x-amz-sdk-checksum-algorithm": "CRC32"}, ("CRC32",)),
-        ({"x-amz-sdk-checksum-algorithm": "SHA1"}, ("SHA1",)),
+        ({"x-amz-checksum-sha256": "…"}, ("CRC64NVME", "SHA256")),
+        ({"x-amz-trailer": "x-amz-checksum-crc32", "x-amz-sdk-checksum-algorithm": "CRC32"}, ("CRC32", "CRC64NVME")),
+        ({"x-amz-sdk-checksum-algorithm": "SHA1"}, ("CRC64NVME", "SHA1")),
         ({"x-amz-checksum-type": "FULL_OBJECT", "x-amz-checksum-algorithm": "crc32"}, ("CRC64NVME",)),
     ],
 )

@@ -51,6 +51,10 @@ class Receiver(Protocol):
 
 class Blobs(Protocol):
     def receive(self, algorithms: tuple[str, ...] = ()) -> Receiver: ...
+    def put(self, data: bytes) -> Blob:
+        """A blob of bytes in memory, however few: a part of an upload has no row to lie in."""
+        ...
+
     def read(self, sha256: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Chunks of at most 1 MiB. Raises FileNotFoundError when called, not at the first chunk."""
         ...
@@ -68,8 +72,10 @@ class Blobs(Protocol):
         """One blob of several, one after another (a multipart object when first staged)."""
         ...
 
-    def collect(self, older_than: float, used: Used) -> int:
-        """Deletes blobs last touched before `older_than` that `used` says nobody points at; gives the bytes freed."""
+    def collect(self, older_than: float, used: Used, prefix: str = "") -> int:
+        """Deletes blobs last touched before `older_than` that `used` says nobody points at; gives the bytes freed.
+
+        `prefix`: only those whose hash begins so, to do the work in slices."""
         ...
 
 

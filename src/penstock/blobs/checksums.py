@@ -115,13 +115,13 @@ def composite(algorithm: str, parts: Iterable[str]) -> str:
 
 
 def asked(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Names the algorithms that an upload's headers (lower-case names) speak of, the default for none."""
-    named = {name[len(_HEADER) :].upper() for name in headers if name.startswith(_HEADER)}
+    """Names the algorithms that an upload's headers (lower-case names) speak of, and the default."""
+    named = {name[len(_HEADER) :].upper() for name in headers if name.startswith(_HEADER)} | {DEFAULT}
     for trailer in headers.get("x-amz-trailer", "").split(","):
         if trailer.strip().lower().startswith(_HEADER):
             named.add(trailer.strip()[len(_HEADER) :].upper())
     named.add(headers.get("x-amz-sdk-checksum-algorithm", "").upper())
-    return tuple(name for name in ALGORITHMS if name in named) or (DEFAULT,)
+    return tuple(name for name in ALGORITHMS if name in named)
 
 
 def _size_bytes(algorithm: str) -> int:

@@ -37,6 +37,17 @@ class FileBlobs:
         """Starts to take a body; `algorithms` are the checksums wanted beside SHA-256 and MD5."""
         return FileReceiver(self, algorithms)
 
+    def put(self, data: bytes) -> Blob:
+        """Makes a blob of bytes in memory, however few."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        temp, descriptor = self._make_temp()
+        try:
+            _write_all(descriptor, data)
+            self._publish(temp, descriptor, sha256, len(data))
+            return Blob(sha256, len(data))
+        finally:
+            self._drop_temp(temp, descriptor)
+
     def read(self, sha256: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Gives the bytes in chunks of at most 1 MiB. Raises FileNotFoundError at once, not at the first chunk."""
         descriptor = self._open(sha256)
@@ -70,11 +81,9 @@ class FileBlobs:
             self._publish(temp, descriptor, digest.hexdigest(), size_bytes)
             return Blob(digest.hexdigest(), size_bytes)
         finally:
-            os.close(descriptor)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temp)
+            self._drop_temp(temp, descriptor)
 
-    def collect(self, older_than: float, used: Used) -> int:
+    def collect(self, older_than: float, used: Used, prefix: str = "") -> int:
         """Deletes what nobody points at, one blob at a time: renamed away, looked at again, deleted or put back.
 
         Only one process may collect. A reader finds a blob that is away for a moment under its other name.
@@ -82,7 +91,7 @@ class FileBlobs:
         for sha256 in os.listdir(self._away):  # a collector died here
             self._put_back(sha256)
         freed_bytes = 0
-        for sha256 in self._names():
+        for sha256 in self._names(prefix):
             if self._idle(self._path(sha256), older_than) and not used(sha256):
                 freed_bytes += self._remove(sha256, older_than, used)
         return freed_bytes
@@ -119,6 +128,11 @@ class FileBlobs:
         path = f"{self._temp}/{os.getpid()}-{secrets.token_hex(8)}"
         return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
+    def _drop_temp(self, temp: str, descriptor: int) -> None:
+        os.close(descriptor)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temp)
+
     def _publish(self, temp: str, descriptor: int, sha256: str, size_bytes: int) -> None:
         """Makes a complete temporary file a blob, durably. The name stands only for bytes that are on the disk."""
         os.fsync(descriptor)
@@ -149,9 +163,11 @@ class FileBlobs:
         finally:
             os.close(source)
 
-    def _names(self) -> Iterator[str]:
+    def _names(self, prefix: str) -> Iterator[str]:
         for number in range(256):
-            yield from os.listdir(f"{self.root}/{number:02x}")
+            folder = f"{number:02x}"
+            if folder.startswith(prefix[:2]):
+                yield from (name for name in os.listdir(f"{self.root}/{folder}") if name.startswith(prefix))
 
     def _idle(self, path: str, older_than: float) -> bool:
         try:
@@ -223,10 +239,8 @@ class FileReceiver:
         """Throws away what came; what `finish` made a blob stays one, for the collector."""
         if self._descriptor < 0:
             return
-        os.close(self._descriptor)
+        self._blobs._drop_temp(self._temp, self._descriptor)
         self._descriptor = -1
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._temp)
 
     def _checksum(self, name: str, received: Received) -> str:
         if name == "SHA256":

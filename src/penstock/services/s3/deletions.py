@@ -1,0 +1,95 @@
+"""Deleting objects: one, or up to a thousand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.kernel import ids
+from penstock.kernel.call import Call, slow
+from penstock.kernel.errors import ServiceError
+from penstock.services.s3 import rules, state
+from penstock.store.records import Document, ObjectDelete, ObjectPut, ObjectRow
+
+MAX_KEYS = 1000
+
+
+def delete_object(call: Call) -> dict[str, Any]:
+    """Deletes an object; one that is not there is no error. In a bucket with versions it is hidden by a delete marker.
+
+    Raises: ServiceError PreconditionFailed, when IfMatch, IfMatchSize or IfMatchLastModifiedTime does not hold.
+    """
+    params = call.params
+    bucket = state.writable_bucket(call)
+    given = {
+        "Key": params["Key"], "VersionId": params.get("VersionId"), "ETag": params.get("IfMatch"),
+        "Size": params.get("IfMatchSize"), "LastModifiedTime": params.get("IfMatchLastModifiedTime"),
+    }  # fmt: skip
+    return _delete(call, bucket, given)
+
+
+@slow
+def delete_objects(call: Call) -> dict[str, Any]:
+    """Deletes up to a thousand objects; a failure is told for each, and `Quiet` tells failures only.
+
+    Raises: ServiceError MalformedXML.
+    """
+    bucket = state.writable_bucket(call)
+    wanted = call.params["Delete"].get("Objects") or []
+    if not 1 <= len(wanted) <= MAX_KEYS:
+        sentence = "The XML you provided was not well-formed or did not validate against our published schema"
+        raise ServiceError("MalformedXML", sentence)
+    deleted, errors = [], []
+    for given in wanted:
+        try:
+            result = _delete(call, bucket, given)
+        except ServiceError as fault:
+            named = {name: given[name] for name in ("Key", "VersionId") if given.get(name)}
+            errors.append({**named, "Code": fault.code, "Message": fault.message})
+        else:
+            deleted.append(_told(given, result))
+    shown: dict[str, Any] = {"Errors": errors} if errors else {}
+    if not call.params["Delete"].get("Quiet"):
+        shown["Deleted"] = deleted
+    return shown
+
+
+def _told(given: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {"Key": given["Key"]}
+    if given.get("VersionId"):
+        told["VersionId"] = given["VersionId"]
+    if result.get("DeleteMarker"):
+        told |= {"DeleteMarker": True, "DeleteMarkerVersionId": result["VersionId"]}
+    return told
+
+
+def _delete(call: Call, bucket: Document, given: Mapping[str, Any]) -> dict[str, Any]:
+    key, version_id = given["Key"], given.get("VersionId")
+    rules.check_key(key)
+    _check_conditions(call, bucket, given)
+    if version_id:
+        row = call.app.store.object(bucket.name, key, version_id)
+        call.row(ObjectDelete(bucket=bucket.name, key=key, version_id=version_id))
+        marker = {"DeleteMarker": True} if row is not None and row.marker else {}
+        return {"VersionId": version_id, **marker}
+    if not state.ever_versioned(bucket):
+        call.row(ObjectDelete(bucket=bucket.name, key=key))
+        return {}
+    new = ids.word(32, ids.MIXED) if state.versioned(bucket) else "null"
+    call.row(ObjectPut(row=ObjectRow(bucket=bucket.name, key=key, version_id=new, modified=call.now, marker=True)))
+    return {"VersionId": new, "DeleteMarker": True}
+
+
+def _check_conditions(call: Call, bucket: Document, given: Mapping[str, Any]) -> None:
+    if all(given.get(name) is None for name in ("ETag", "Size", "LastModifiedTime")):
+        return
+    row = call.app.store.object(bucket.name, given["Key"], given.get("VersionId"))
+    if row is None or row.marker:
+        raise state.no_such_key(given["Key"])
+    if given.get("ETag") is not None and not rules.matches(given["ETag"], row.etag):
+        raise rules.unmet("If-Match")
+    if given.get("Size") is not None and given["Size"] != row.size_bytes:
+        raise rules.unmet("x-amz-if-match-size")
+    moment = given.get("LastModifiedTime")
+    if moment is not None and state.seconds(moment) != state.seconds(row.modified):
+        raise rules.unmet("x-amz-if-match-last-modified-time")

@@ -1,0 +1,253 @@
+"""Objects: put, get, head, copy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.blobs import checksums
+from penstock.kernel import ids
+from penstock.kernel.call import Call, slow
+from penstock.kernel.errors import ServiceError
+from penstock.services.s3 import bodies, rules, state
+from penstock.store.records import Document, ObjectPut, ObjectRow
+
+CACHE_MEMBERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Expires")
+COPY_BYTES = 5 << 30
+
+
+# --- writing
+
+
+def put_object(call: Call) -> dict[str, Any]:
+    """Puts an object: bytes of at most 64 KB into the row, larger ones as a blob that the row points at.
+
+    Differs: storage classes and KMS keys are kept and shown; nothing is encrypted or moved by them. ACLs other than the
+        owner's are refused, as in a bucket with BucketOwnerEnforced.
+    """
+    bucket = state.writable_bucket(call)
+    params = call.params
+    rules.check_key(params["Key"])
+    rules.check_metadata(params.get("Metadata") or {})
+    check_acl(params)
+    received = bodies.receive(call)
+    algorithm = bodies.algorithm_of(params)
+    checksum = {bodies.MEMBERS[algorithm]: bodies.verify(call, received, algorithm), "ChecksumType": "FULL_OBJECT"}
+    row = new_row(call, bucket, params["Key"])
+    bodies.fill(row, received)
+    row.meta = state.meta_of(params) | checksum
+    if params.get("Tagging"):
+        row.meta["_tags"] = rules.tags_of_query(params["Tagging"])
+    put_row(call, row)
+    return {"ETag": f'"{row.etag}"', **checksum, **encryption(row), **state.shown_version(bucket, row)}
+
+
+def new_row(call: Call, bucket: Document, key: str) -> ObjectRow:
+    """An empty row for the next version of a key."""
+    version_id = ids.word(32, ids.MIXED) if state.versioned(bucket) else "null"
+    return ObjectRow(bucket=bucket.name, key=key, version_id=version_id, modified=call.now)
+
+
+def put_row(call: Call, row: ObjectRow) -> None:
+    """Puts a row under the call's IfMatch and IfNoneMatch, which the store holds again when it commits.
+
+    Raises: ServiceError PreconditionFailed, NoSuchKey, NotImplemented.
+    """
+    match, none_match = call.params.get("IfMatch"), call.params.get("IfNoneMatch")
+    if none_match is not None and none_match != "*":
+        sentence = "A header you provided implies functionality that is not implemented"
+        raise ServiceError("NotImplemented", sentence, 501, Header="If-None-Match")
+    if match is not None or none_match is not None:
+        there = call.app.store.object(row.bucket, row.key)
+        there = None if there is None or there.marker else there
+        if none_match and there:
+            raise rules.unmet("If-None-Match")
+        if match and there is None:
+            raise state.no_such_key(row.key)
+        if match and there and not rules.matches(match, there.etag):
+            raise rules.unmet("If-Match")
+        match = there.etag if match and there else None
+    call.row(ObjectPut(row=row, if_match=match, if_none_match=none_match is not None))
+
+
+def check_acl(params: dict[str, Any]) -> None:
+    """Raises: ServiceError AccessControlListNotSupported."""
+    grants = any(params.get(f"Grant{name}") for name in ("FullControl", "Read", "ReadACP", "Write", "WriteACP"))
+    if grants or params.get("ACL", "private") not in ("private", "bucket-owner-full-control"):
+        raise ServiceError("AccessControlListNotSupported", "The bucket does not allow ACLs")
+
+
+# --- reading
+
+
+def find_row(call: Call, bucket: Document, key: str, version_id: str | None) -> ObjectRow:
+    """The version that a call means.
+
+    Raises: ServiceError NoSuchKey, NoSuchVersion; MethodNotAllowed for a delete marker named by its id.
+    """
+    row = call.app.store.object(bucket.name, key, version_id)
+    if row is None and version_id is not None:
+        known = {"Key": key, "VersionId": version_id}
+        raise ServiceError("NoSuchVersion", "The specified version does not exist.", 404, **known)
+    if row is None or (row.marker and version_id is None):
+        raise state.no_such_key(key)
+    if row.marker:
+        sentence = "The specified method is not allowed against this resource."
+        raise ServiceError("MethodNotAllowed", sentence, 405, Method="GET", ResourceType="DeleteMarker")
+    return row
+
+
+def get_object(call: Call) -> dict[str, Any]:
+    """Gives an object or a range of it, in constant memory."""
+    row, shown, start, length = _look(call)
+    return {"Body": bodies.read_row(call.app.blobs, row, start, length), **shown}
+
+
+def head_object(call: Call) -> dict[str, Any]:
+    """Gives what GetObject says about an object, without the bytes."""
+    return _look(call)[1]
+
+
+def _look(call: Call) -> tuple[ObjectRow, dict[str, Any], int, int]:
+    """The object that a read means, what is told of it, and the range of bytes asked for."""
+    params = call.params
+    bucket = state.bucket_of(call)
+    row = find_row(call, bucket, params["Key"], params.get("VersionId"))
+    if fault := rules.Conditions.of(params).fault(row.etag, row.modified):
+        if fault[0] == 412:
+            raise rules.unmet(fault[1])
+        raise ServiceError("NotModified", "Not Modified", 304, ETag=f'"{row.etag}"')
+    span = _span(params, row)
+    shown = describe(bucket, row, with_checksum=params.get("ChecksumMode") == "ENABLED")
+    for member in CACHE_MEMBERS:
+        if (value := params.get(f"Response{member}")) is not None:
+            shown[member] = value
+    if span is None:
+        return row, shown, 0, row.size_bytes
+    start, length = span
+    shown["ContentLength"] = length
+    shown["ContentRange"] = f"bytes {start}-{start + length - 1}/{row.size_bytes}"
+    if params.get("PartNumber") is not None and "-" in row.etag:
+        shown["PartsCount"] = len(bodies.part_sizes(row))
+    if length != row.size_bytes:
+        for member in [name for name in shown if name.startswith("Checksum")]:
+            del shown[member]  # they are the whole's
+    return row, shown, start, length
+
+
+def _span(params: dict[str, Any], row: ObjectRow) -> tuple[int, int] | None:
+    number = params.get("PartNumber")
+    if number is None:
+        return rules.find_range(params.get("Range"), row.size_bytes)
+    if params.get("Range"):
+        raise ServiceError("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
+    start, length = rules.find_part(number, bodies.part_sizes(row))
+    return (start, length) if length else None
+
+
+def describe(bucket: Document, row: ObjectRow, with_checksum: bool) -> dict[str, Any]:
+    """What HeadObject tells of a row."""
+    shown = {
+        name: value
+        for name, value in row.meta.items()
+        if name[0] != "_" and (with_checksum or not name.startswith("Checksum"))
+    }
+    shown |= {
+        "AcceptRanges": "bytes",
+        "LastModified": state.seconds(row.modified),
+        "ContentLength": row.size_bytes,
+        "ETag": f'"{row.etag}"',
+        **encryption(row),
+        **state.shown_version(bucket, row),
+    }
+    if tags := row.meta.get("_tags"):
+        shown["TagCount"] = len(tags)
+    return shown
+
+
+def encryption(row: ObjectRow) -> dict[str, Any]:
+    """The encryption members: S3 encrypts everything, so it says so.
+
+    Differs: bytes lie on the disk as they came; encryption at rest is the disk's.
+    """
+    known: dict[str, Any] = {name: row.meta[name] for name in ("SSEKMSKeyId", "BucketKeyEnabled") if name in row.meta}
+    return {"ServerSideEncryption": row.meta.get("ServerSideEncryption", "AES256"), **known}
+
+
+# --- copying
+
+
+def open_source(call: Call) -> tuple[Document, ObjectRow]:
+    """The version that CopySource names, if its conditions hold.
+
+    Raises: ServiceError NoSuchBucket, AccessDenied, NoSuchKey, NoSuchVersion, PreconditionFailed.
+    """
+    name, key, version_id = rules.copy_source(call.params["CopySource"])
+    source = state.open_bucket(call, name, call.params.get("ExpectedSourceBucketOwner"))
+    row = find_row(call, source, key, version_id)
+    if fault := rules.Conditions.of(call.params, "CopySourceIf").fault(row.etag, row.modified):
+        raise rules.unmet(f"x-amz-copy-source-{fault[1].lower()}")
+    return source, row
+
+
+@slow
+def copy_object(call: Call) -> dict[str, Any]:
+    """Copies an object: a new row that points at the same bytes.
+
+    Differs: the copy of a multipart object keeps its ETag and its checksum; AWS computes both anew over the whole.
+    """
+    bucket = state.writable_bucket(call)
+    params = call.params
+    rules.check_key(params["Key"])
+    check_acl(params)
+    source, found = open_source(call)
+    replaced = params.get("MetadataDirective") == "REPLACE"
+    _refuse_copy(params, bucket, found, replaced)
+    row = new_row(call, bucket, params["Key"])
+    row.etag, row.size_bytes, row.inline, row.parts = found.etag, found.size_bytes, found.inline, found.parts
+    row.meta = _copied_meta(call, found, replaced)
+    rules.check_metadata(row.meta.get("Metadata") or {})
+    for part in row.parts:
+        call.app.blobs.touch(part.sha256)  # the source may go before this row is there
+    put_row(call, row)
+    told = {name: value for name, value in row.meta.items() if name.startswith("Checksum")}
+    result = {"ETag": f'"{row.etag}"', "LastModified": state.seconds(row.modified), **told}
+    origin = {"CopySourceVersionId": found.version_id} if state.ever_versioned(source) else {}
+    return {"CopyObjectResult": result, **origin, **encryption(row), **state.shown_version(bucket, row)}
+
+
+def _copied_meta(call: Call, found: ObjectRow, replaced: bool) -> dict[str, Any]:
+    given = state.meta_of(call.params)
+    if replaced:
+        kept = {name: value for name, value in found.meta.items() if name.startswith("Checksum") or name == "_sizes"}
+        meta = given | kept
+    else:
+        changed = ("StorageClass", "WebsiteRedirectLocation", "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
+        meta = {name: value for name, value in found.meta.items() if name not in (*changed, "_tags", "_upload")}
+        meta |= {name: given[name] for name in changed if name in given}
+    if call.params.get("TaggingDirective") == "REPLACE":
+        tags = rules.tags_of_query(call.params.get("Tagging") or "")
+    else:
+        tags = found.meta.get("_tags", {})
+    if tags:
+        meta["_tags"] = tags
+    wanted = call.params.get("ChecksumAlgorithm")
+    if wanted and bodies.MEMBERS[wanted] not in meta:
+        meta = {name: value for name, value in meta.items() if not name.startswith("Checksum")}
+        pieces = bodies.read_row(call.app.blobs, found)
+        text = checksums.compute(wanted, [pieces] if isinstance(pieces, bytes) else pieces)
+        meta |= {bodies.MEMBERS[wanted]: text, "ChecksumType": "FULL_OBJECT"}
+    return meta
+
+
+def _refuse_copy(params: dict[str, Any], bucket: Document, found: ObjectRow, replaced: bool) -> None:
+    if found.size_bytes > COPY_BYTES:
+        sentence = "The specified copy source is larger than the maximum allowable size for a copy source: "
+        raise ServiceError("InvalidRequest", f"{sentence}{COPY_BYTES}")
+    itself = (found.bucket, found.key) == (bucket.name, params["Key"]) and "versionId" not in params["CopySource"]
+    changes = ("StorageClass", "WebsiteRedirectLocation", "ServerSideEncryption", "SSEKMSKeyId", "ChecksumAlgorithm")
+    if itself and not replaced and not any(params.get(name) for name in changes):
+        sentence = (
+            "This copy request is illegal because it is trying to copy an object to itself without changing the "
+            "object's metadata, storage class, website redirect location or encryption attributes."
+        )
+        raise ServiceError("InvalidRequest", sentence)
