@@ -184,6 +184,14 @@ class Images(Protocol):
 
     def known(self) -> list[dict[str, Any]]: ...
 
+    def check(self, uri: str) -> None:
+        """Builds nothing. Raises ImageError for a URI that nothing stands for."""
+        ...
+
+    def packages(self) -> tuple[dict[str, str], list[str]]:
+        """Where jobs get packages: variables for pip and uv (they may hold credentials), and folders to mount, read-only."""
+        ...
+
 
 @dataclass(slots=True)
 class Environment:

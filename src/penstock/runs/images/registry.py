@@ -25,7 +25,7 @@ from penstock.runs.images.environments import (
     requirement_name,
     write_note,
 )
-from penstock.runs.images.indexes import redact
+from penstock.runs.images.indexes import read_indexes, redact
 from penstock.runs.images.interpreters import minor_of
 from penstock.runs.images.metrics import XGBOOST_METRICS
 from penstock.runs.images.table import PYTHON_ENV, PYTHON_SOURCE, TAGS, Tag
@@ -160,6 +160,15 @@ class LocalImages:
         """
         images = [*(self._resolve(uri) for uri in self._read_added()), *(_from_tag(tag, tag.uri) for tag in TAGS)]
         return [self._tell(image) for image in images]
+
+    def check(self, uri: str) -> None:
+        """Raises: ImageError for a URI that nothing stands for. Nothing is built."""
+        self._resolve(uri)
+
+    def packages(self) -> tuple[dict[str, str], list[str]]:
+        """Variables for pip and uv inside a sandbox, and the local folders they name."""
+        indexes = read_indexes(self._environ)
+        return indexes.for_jobs(), indexes.folders()
 
     def close(self) -> None:
         self._environments.close()
