@@ -37,7 +37,7 @@ from penstock.store.records import (
     Wake,
 )
 from penstock.store.sqlite import SqliteReads, SqliteStore, SqliteWork
-from penstock.store.writer import Writer
+from penstock.store.writer import RemoteWriter, Writer, WriterServer
 
 NOW = 1_700_000_000.0
 
@@ -66,7 +66,13 @@ class StoreContract:
     # --- documents
     def test_a_document_comes_back_as_it_was_put(self, store: Store) -> None:
         given = doc(
-            "a", arn="arn:1", parent="p", status="S", label="l", rank=2.5, body={"A": [1, 2.5, None, {"ü": "\u2028"}], "_x": True}
+            "a",
+            arn="arn:1",
+            parent="p",
+            status="S",
+            label="l",
+            rank=2.5,
+            body={"A": [1, 2.5, None, {"ü": "\u2028"}], "_x": True},
         )
         store.commit(Change(puts=[given]))
         assert store.get(given.ref) == given
@@ -211,13 +217,31 @@ class StoreContract:
     @pytest.mark.parametrize("order", ["created", "updated", "name", "status", "label", "rank"])
     @pytest.mark.parametrize("descending", [False, True])
     @pytest.mark.parametrize("parent", [None, "p"])
-    def test_pages_joined_are_the_whole_list(self, store: Store, order: str, descending: bool, parent: str | None) -> None:
+    def test_pages_joined_are_the_whole_list(
+        self, store: Store, order: str, descending: bool, parent: str | None
+    ) -> None:
         documents = [
-            doc(f"n{i:02}", parent="p", created=NOW + i % 3, updated=NOW + i % 4, status="AB"[i % 2], label="xyz"[i % 3], rank=i % 5)
+            doc(
+                f"n{i:02}",
+                parent="p",
+                created=NOW + i % 3,
+                updated=NOW + i % 4,
+                status="AB"[i % 2],
+                label="xyz"[i % 3],
+                rank=i % 5,
+            )
             for i in range(20)
         ]
         store.commit(Change(puts=[*documents, doc("other", kind="sagemaker.other", parent="p")]))
-        query = Query(kind="sagemaker.model", account="1", region="us-east-1", parent=parent, order=order, descending=descending, limit=3)
+        query = Query(
+            kind="sagemaker.model",
+            account="1",
+            region="us-east-1",
+            parent=parent,
+            order=order,
+            descending=descending,
+            limit=3,
+        )
         seen: list[Document] = []
         while page := store.page(query):
             seen += page
@@ -268,14 +292,23 @@ class StoreContract:
 
     # --- tags, tokens, events, points
     def test_tags_are_set_replaced_and_removed(self, store: Store) -> None:
-        store.commit(Change(rows=[TagsPut(arn="arn:1", tags={"a": "1", "b": "2"}), TagsPut(arn="arn:2", tags={"z": "9"})]))
+        store.commit(
+            Change(rows=[TagsPut(arn="arn:1", tags={"a": "1", "b": "2"}), TagsPut(arn="arn:2", tags={"z": "9"})])
+        )
         store.commit(Change(rows=[TagsPut(arn="arn:1", tags={"b": "3", "c": "4"}), TagsGone(arn="arn:1", keys=["a"])]))
         assert store.tags("arn:1") == {"b": "3", "c": "4"}
         store.commit(Change(rows=[TagsGone(arn="arn:1")]))
         assert (store.tags("arn:1"), store.tags("arn:2")) == ({}, {"z": "9"})
 
     def token(self, expires: float, **members: Any) -> Token:
-        given = {"account": "1", "region": "r", "operation": "s:Op", "token": "t", "digest": "d", "result": {"Arn": "x"}}
+        given = {
+            "account": "1",
+            "region": "r",
+            "operation": "s:Op",
+            "token": "t",
+            "digest": "d",
+            "result": {"Arn": "x"},
+        }
         return Token(**(given | members), expires=expires)
 
     def test_a_token_answers_until_it_expires(self, store: Store) -> None:
@@ -295,7 +328,14 @@ class StoreContract:
     def test_events_come_in_the_order_of_their_commits(self, store: Store) -> None:
         def event(i: int) -> Event:
             return Event(
-                id=f"e{i}", source="aws.s3", detail_type="T", account="1", region="r", time=NOW, resources=["x"], detail={"i": i}
+                id=f"e{i}",
+                source="aws.s3",
+                detail_type="T",
+                account="1",
+                region="r",
+                time=NOW,
+                resources=["x"],
+                detail={"i": i},
             )
 
         for i in range(0, 6, 2):
@@ -308,7 +348,14 @@ class StoreContract:
 
     def test_points_come_in_order_of_time(self, store: Store) -> None:
         store.commit(Change(rows=[Points(series="job/loss", points=[(3.0, 0.3, 3.0), (1.0, 0.1, 1.0)])]))
-        store.commit(Change(rows=[Points(series="job/loss", points=[(2.0, 0.2, 2.0)]), Points(series="job/auc", points=[(9.0, 1.0, 0.0)])]))
+        store.commit(
+            Change(
+                rows=[
+                    Points(series="job/loss", points=[(2.0, 0.2, 2.0)]),
+                    Points(series="job/auc", points=[(9.0, 1.0, 0.0)]),
+                ]
+            )
+        )
         store.commit(Change(rows=[Points(series="other", points=[(9.0, 1.0, 0.0)])]))
         assert store.points("job/loss") == [(1.0, 0.1, 1.0), (2.0, 0.2, 2.0), (3.0, 0.3, 3.0)]
         assert store.points("job/loss", after=1.0, limit=1) == [(2.0, 0.2, 2.0)]
@@ -383,7 +430,15 @@ class StoreContract:
 
     def test_a_blob_is_used_while_an_object_or_an_upload_points_at_it(self, store: Store) -> None:
         part = UploadPart(upload_id="u", number=1, etag="e", modified=NOW, part=Part("p1", 5))
-        store.commit(Change(rows=[obj("k", parts=[Part("s1", 1), Part("s2", 2), Part("s1", 1)]), obj("copy", parts=[Part("s2", 2)]), part]))
+        store.commit(
+            Change(
+                rows=[
+                    obj("k", parts=[Part("s1", 1), Part("s2", 2), Part("s1", 1)]),
+                    obj("copy", parts=[Part("s2", 2)]),
+                    part,
+                ]
+            )
+        )
         assert [store.blob_used(sha) for sha in ("s1", "s2", "p1", "none")] == [True, True, True, False]
         store.commit(Change(rows=[obj("k", parts=[Part("s3", 1)]), UploadGone(upload_id="u")]))
         assert [store.blob_used(sha) for sha in ("s1", "s2", "s3", "p1")] == [False, True, True, False]
@@ -392,7 +447,9 @@ class StoreContract:
 
     def test_upload_parts_are_replaced_by_number_and_paged(self, store: Store) -> None:
         def part(number: int, etag: str) -> UploadPart:
-            return UploadPart(upload_id="u", number=number, etag=etag, modified=NOW, part=Part(etag, 5), meta={"n": number})
+            return UploadPart(
+                upload_id="u", number=number, etag=etag, modified=NOW, part=Part(etag, 5), meta={"n": number}
+            )
 
         store.commit(Change(rows=[part(10, "a"), part(2, "b"), part(10, "c"), part(3, "d")]))
         assert store.upload_parts("u", limit=2) == [part(2, "b"), part(3, "d")]
@@ -419,7 +476,12 @@ class StoreContract:
     @pytest.mark.parametrize("limit", [1, 2, 3, 1000])
     @pytest.mark.parametrize(
         ("prefix", "delimiter"),
-        [("", ""), ("", "/"), ("a", "/"), ("a/", "/"), ("a/b", "/"), ("a/b/", "/"), ("e/", "/"), ("b/", ""), ("zz", "/"), ("", "/1"), ("a", "b/")],
+        [
+            *(("", d) for d in ("", "/", "/1")),
+            *(("a", d) for d in ("/", "b/")),
+            *((p, "/") for p in ("a/", "a/b", "a/b/", "e/", "zz")),
+            ("b/", ""),
+        ],
     )  # fmt: skip
     def test_a_listing_is_what_the_keys_say(self, store: Store, limit: int, prefix: str, delimiter: str) -> None:
         store.commit(Change(rows=[obj(key) for key in self.KEYS]))
@@ -443,7 +505,9 @@ class StoreContract:
 
     def test_a_listing_shows_neither_markers_nor_old_versions_nor_other_buckets(self, store: Store) -> None:
         other = ObjectPut(row=ObjectRow(bucket="other", key="x"))
-        store.commit(Change(rows=[obj("k", "v1"), obj("k", "v2"), obj("gone/x", "v1"), obj("gone/x", "v2", marker=True), other]))
+        store.commit(
+            Change(rows=[obj("k", "v1"), obj("k", "v2"), obj("gone/x", "v1"), obj("gone/x", "v2", marker=True), other])
+        )
         page = store.objects(ObjectQuery(bucket="b", delimiter="/"))
         assert [(row.key, row.version_id) for row in page.rows] == [("k", "v2")]
         assert page.prefixes == []
@@ -476,7 +540,9 @@ class StoreContract:
         query, deleted = ObjectQuery(bucket="b", versions=True, limit=2), 0
         while True:
             page = store.objects(query)
-            store.commit(Change(rows=[ObjectDelete(bucket="b", key=row.key, version_id=row.version_id) for row in page.rows]))
+            store.commit(
+                Change(rows=[ObjectDelete(bucket="b", key=row.key, version_id=row.version_id) for row in page.rows])
+            )
             deleted += len(page.rows)
             query.after, query.after_version = page.next, page.next_version
             if not page.next:
@@ -517,7 +583,9 @@ class StoreContract:
         assert again.tries == 1
 
     @pytest.mark.parametrize("again", [None, NOW + 100])
-    def test_a_wake_that_comes_while_the_step_runs_is_not_lost(self, store: Store, work: Work, again: float | None) -> None:
+    def test_a_wake_that_comes_while_the_step_runs_is_not_lost(
+        self, store: Store, work: Work, again: float | None
+    ) -> None:
         store.commit(Change(wakes=[wake(due=NOW - 50)]))
         (held,) = work.claim(NOW, 10, 10)
         store.commit(Change(wakes=[wake(due=NOW + 7)]))
@@ -553,7 +621,9 @@ class StoreContract:
         work.finish(held, None, Change(puts=[given])).result(10)
         assert work.next_due() is None
 
-    def test_a_lease_that_ran_out_is_claimed_again_and_the_first_holder_is_stale(self, store: Store, work: Work) -> None:
+    def test_a_lease_that_ran_out_is_claimed_again_and_the_first_holder_is_stale(
+        self, store: Store, work: Work
+    ) -> None:
         store.commit(Change(wakes=[wake()]))
         (first,) = work.claim(NOW, 10, 10)
         assert work.next_due() == NOW + 10
@@ -614,3 +684,16 @@ class TestSqlite(StoreContract):
         reads = SqliteReads(tmp_path / "state.db")
         yield SqliteWork(reads, writer)
         reads.close()
+
+
+class TestSqliteThroughTheSocket(TestSqlite):
+    """SQLite, as a front has it: reads of its own, changes over the socket to the engine's writer."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path, writer: Writer) -> Iterator[Store]:
+        serving = WriterServer(writer, tmp_path / "writer.sock")
+        serving.start()
+        store = SqliteStore(tmp_path / "state.db", RemoteWriter(tmp_path / "writer.sock"))
+        yield store
+        store.close()
+        serving.close()

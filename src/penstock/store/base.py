@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -57,6 +57,10 @@ class Store(Protocol):
 
     def commit(self, change: Change) -> None:
         """`submit(change).result()`."""
+        ...
+
+    def commit_async(self, change: Change) -> Awaitable[None]:
+        """The same, awaited in an event loop: the way of fronts, which costs no thread switch."""
         ...
 
     def close(self) -> None: ...

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
@@ -142,6 +142,7 @@ class Submits(Protocol):
     """Where changes go: a Writer in this process, or a RemoteWriter to another's."""
 
     def submit(self, change: Change) -> Future[None]: ...
+    def commit_async(self, change: Change) -> Awaitable[None]: ...
     def close(self) -> None: ...
 
 
@@ -157,6 +158,9 @@ class SqliteStore(SqliteReads):
 
     def commit(self, change: Change) -> None:
         self.writer.submit(change).result()
+
+    def commit_async(self, change: Change) -> Awaitable[None]:
+        return self.writer.commit_async(change)
 
     def close(self) -> None:
         self.writer.close()

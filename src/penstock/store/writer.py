@@ -6,19 +6,24 @@ only after the transaction is durable. What needs no durability (claims: a resta
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 from penstock.store import changes
-from penstock.store.records import Change, StoreFailed
+from penstock.store.records import Change, StoreFailed, Unavailable
+from penstock.store.remote import RemoteWriter, WriterServer
 from penstock.store.schema import migrate
 from penstock.store.statements import Run
+
+__all__ = ["RemoteWriter", "StoreFailed", "Unavailable", "Writer", "WriterServer"]
+"""The writer, and what fronts see of it."""
 
 TOGETHER = 256
 """Jobs in one transaction at most: what comes later waits for the next."""
@@ -71,6 +76,10 @@ class Writer:
 
     def commit(self, change: Change) -> None:
         self.submit(change).result()
+
+    def commit_async(self, change: Change) -> Awaitable[None]:
+        """The same, awaited."""
+        return asyncio.wrap_future(self.submit(change))
 
     def submit_once(self, change: Change, change_id: str, settle: Settle, flush: Callable[[], None]) -> None:
         """Commits a change that may have been sent before, telling `settle` of the outcome from the writer's thread."""

@@ -1,0 +1,222 @@
+"""The engine loop: claims due wakes, runs the step of each document, commits what the step wants in one transaction.
+
+Recovery: a wake is removed only in the transaction that commits its step's change, so a step that died with the
+process left its wake behind. At start nobody can hold a lease any more, so `release_all` gives all of them back. They
+are due, so the loop claims them like any other wake and runs their steps again. A step is idempotent (it looks at the
+document and at the world before it moves), so what it had done already is not done twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from penstock.kernel.call import Call
+from penstock.kernel.clock import Clock
+from penstock.store.base import Store, Work
+from penstock.store.records import Change, Document, Ref, Stale, Taken, Unmet, Wake
+
+Step = Callable[[Call, Document], "float | None"]
+MakeCall = Callable[[Document, float], Call]
+
+LEASE_S = 60.0
+"""Far longer than a step may work; it matters only where another engine may take over."""
+FLYING = 64
+"""Steps whose changes may wait for the disk at once: the more, the larger the transactions."""
+STALE_TRIES = 20
+"""Runs of a step in a row that find somebody wrote in between, before it backs off as after an error."""
+BACKOFF_S = (1.0, 60.0)
+"""The first pause after an error, which doubles, and the longest."""
+UNKNOWN_S = 60.0
+"""How often to look whether a kind has a step by now."""
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Runs the steps of documents that are due; never two at once for the same document.
+
+    Takes:
+        steps: by the document's kind.
+        make_call: gives the call that a step of the document gets, at that moment.
+        workers: threads that run steps; their commits wait for the disk without holding one.
+    """
+
+    def __init__(
+        self, steps: Mapping[str, Step], store: Store, work: Work, clock: Clock, make_call: MakeCall, workers: int = 4
+    ):  # fmt: skip
+        self._steps, self._make_call, self._store, self._work, self._clock = steps, make_call, store, work, clock
+        self._workers = workers
+        self._held: dict[Ref, Wake] = {}
+        self._lock = threading.Lock()
+        self._look = threading.Event()
+        self._landed = threading.Condition(self._lock)
+        self._stopping = False
+        self._unknown: set[str] = set()
+        self._pool: ThreadPoolExecutor | None = None
+        self._thread: threading.Thread | None = None
+        work.listen(self._look.set)
+
+    # --- living
+    def start(self) -> None:
+        """Recovers what an earlier process left, and begins."""
+        self._work.release_all()
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="step")
+        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Claims nothing more, and returns when the steps that run have ended and their changes are durable."""
+        self._stopping = True
+        self._look.set()
+        if self._thread:
+            self._thread.join()
+        with self._lock:
+            while self._held:
+                self._landed.wait()
+        if self._pool:
+            self._pool.shutdown()
+
+    def nudge(self, ref: Ref) -> Future[None]:
+        """Has the document looked at now: a run of its has ended, say."""
+        wake = Wake(kind=ref.kind, account=ref.account, region=ref.region, name=ref.name, due=self._clock.now())
+        return self._store.submit(Change(wakes=[wake]))
+
+    def drain(self) -> int:
+        """Runs in this thread all that is due, and what that makes due, until nothing is; gives the number of steps.
+
+        For tests, instead of `start`: with a fake clock a story is told without threads and without waiting.
+        """
+        count = 0
+        while wakes := self._claim():
+            for wake in wakes:
+                self._run(wake)
+                with self._lock:
+                    while wake.ref in self._held:
+                        self._landed.wait()
+                count += 1
+        return count
+
+    # --- the loop
+    def _loop(self) -> None:
+        while not self._stopping:
+            self._look.clear()
+            try:
+                wakes = self._claim()
+                for wake in wakes:
+                    self._start(wake)
+                pause_s = 0.0 if wakes else self._pause()
+            except Exception:
+                log.exception("The engine could not look for work.")
+                pause_s = BACKOFF_S[0]
+            if pause_s != 0.0:
+                self._clock.wait(self._look, pause_s)
+
+    def _pause(self) -> float | None:
+        """Until when there is nothing to do: None for until somebody says so."""
+        with self._lock:
+            if len(self._held) >= FLYING:
+                return None
+        due = self._work.next_due()
+        return None if due is None else max(0.0, due - self._clock.now())
+
+    def _claim(self) -> list[Wake]:
+        """Due wakes that were not running; asks the writer only when there are some."""
+        with self._lock:
+            room = FLYING - len(self._held)
+        now = self._clock.now()
+        due = self._work.next_due() if room > 0 else None
+        if due is None or due > now:
+            return []
+        fresh = []
+        for wake in self._work.claim(now, LEASE_S, room):
+            with self._lock:
+                running = wake.ref in self._held
+                self._held[wake.ref] = wake  # the lease of a step that ran very long is renewed, and it goes on
+            if not running:
+                fresh.append(wake)
+        return fresh
+
+    def _start(self, wake: Wake, attempt: int = 1) -> None:
+        if self._pool is None:
+            threading.Thread(target=self._run, args=(wake, attempt), daemon=True).start()
+        else:
+            self._pool.submit(self._run, wake, attempt)
+
+    # --- one wake
+    def _run(self, wake: Wake, attempt: int = 1) -> None:
+        """Runs the step of a wake's document and sends its change on its way."""
+        try:
+            self._step(wake, attempt)
+        except (Exception, SystemExit) as error:  # a library's sys.exit must not take the wake with it
+            self._fail(wake, error)
+
+    def _step(self, wake: Wake, attempt: int) -> None:
+        document = self._store.get(wake.ref)
+        if document is None:
+            self._finish(wake, None, Change(), attempt)
+            return
+        step = self._steps.get(wake.kind)
+        if step is None:
+            self._leave(wake)
+            return
+        call = self._make_call(document, self._clock.now())
+        again = step(call, document)
+        self._finish(wake, None if again is None else self._clock.now() + again, call.change, attempt)
+
+    def _finish(self, wake: Wake, again: float | None, change: Change, attempt: int) -> None:
+        lease = self._lease(wake)
+
+        def landed(future: Future[None]) -> None:
+            error = future.exception()
+            if error is None:
+                self._land(lease)
+            elif isinstance(error, (Stale, Taken, Unmet)) and attempt < STALE_TRIES:
+                self._start(wake, attempt + 1)  # at once, since somebody wrote in between; the lease is still ours
+            else:
+                self._fail(wake, error)
+
+        self._work.finish(lease, again, change).add_done_callback(landed)
+
+    def _fail(self, wake: Wake, error: BaseException) -> None:
+        """Logs what went wrong and has the step run again after a pause that doubles with each try."""
+        first_s, longest_s = BACKOFF_S
+        pause_s = min(longest_s, first_s * 2.0 ** min(wake.tries - 1, 30))
+        name = "/".join(wake.ref)
+        log.error("The step of %s failed (try %d), again in %g s.", name, wake.tries, pause_s, exc_info=error)
+        self._retry(wake, pause_s)
+
+    def _leave(self, wake: Wake) -> None:
+        """A kind that has no step: said once; the wake stays for a Penstock that has one."""
+        if wake.kind not in self._unknown:
+            self._unknown.add(wake.kind)
+            log.error("There is no step for documents of kind %s.", wake.kind)
+        self._retry(wake, UNKNOWN_S)
+
+    def _retry(self, wake: Wake, pause_s: float) -> None:
+        """Gives the wake back with its tries kept; where the store fails, its lease runs out."""
+        lease = self._lease(wake)
+        try:
+            future = self._work.retry(lease, self._clock.now() + pause_s)
+        except Exception:
+            log.exception("The wake of %s could not be given back; its lease runs out.", "/".join(wake.ref))
+            self._land(lease)
+        else:
+            future.add_done_callback(lambda _: self._land(lease))
+
+    def _lease(self, wake: Wake) -> Wake:
+        with self._lock:
+            return self._held.get(wake.ref, wake)
+
+    def _land(self, lease: Wake) -> None:
+        """The wake is given back: there is room for another. One that was claimed since is run now."""
+        with self._lock:
+            held = self._held.get(lease.ref)
+            if held is lease:
+                del self._held[lease.ref]
+            self._landed.notify_all()
+        if held is not None and held is not lease:
+            self._start(held)
+        self._look.set()
