@@ -1,0 +1,57 @@
+"""Runs the parts and prints the table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import control, demo, start, steps
+from bench.world import Row, family
+
+PARTS = ("start", "steps", "demo", "control")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench", description="Measures Penstock beside the machine's limit, in one run.")
+    parser.add_argument("parts", nargs="*", default=PARTS, choices=[*PARTS, []], metavar="part", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--peers", action="store_true", help="moto's server beside the control plane")
+    parser.add_argument("--json", type=Path, default=Path("bench/results/latest.json"), help="where the same goes as JSON")
+    given = parser.parse_args()
+    rows: list[Row] = []
+    for part in given.parts or PARTS:
+        with family() as made:
+            match part:
+                case "start":
+                    rows += start.measure(made)
+                case "steps":
+                    rows += steps.measure(made)
+                case "demo":
+                    rows += demo.measure(made)
+                case "control":
+                    rows += control.measure(made, given.peers)
+    show(rows)
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    about = {"time": time.time(), "cpus": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
+    given.json.write_text(json.dumps({"machine": about, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}, indent=2))
+
+
+def show(rows: list[Row]) -> None:
+    table = Table(title="Penstock beside the limit, in one run", box=None, pad_edge=False)
+    for name in ("what", "ours", "the limit", "ratio", "budget"):
+        table.add_column(name, justify="left" if name in ("what", "the limit") else "right")
+    for row in rows:
+        limit = "" if row.limit is None else f"{row.limit:,.1f} {row.unit}  {row.limit_name}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f} x"
+        table.add_row(row.what, f"{row.ours:,.1f} {row.unit}", limit, ratio, row.budget)
+    Console().print(table)
+
+
+main()
