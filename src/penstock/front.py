@@ -25,11 +25,11 @@ from penstock.kernel import auth, ids, sigv4
 from penstock.kernel.app import App
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
-from penstock.store.records import Change, Stale, Taken, Unmet
-from penstock.store.writer import StoreFailed, Unavailable
+from penstock.store.records import Change, Stale, StoreFailed, Taken, Unavailable, Unmet
 from penstock.wire import chunked, models, protocols
 from penstock.wire.message import Reply, Request
 from penstock.wire.routes import Router, Unroutable
+from penstock.wire.values import Malformed
 
 log = logging.getLogger("penstock.front")
 
@@ -46,8 +46,9 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class Front:
     """One process's answers to the API."""
 
-    def __init__(self, app: App):
+    def __init__(self, app: App, commit: Callable[[Change], Awaitable[None]] | None = None):
         self.app = app
+        self.commit = commit or (lambda change: asyncio.wrap_future(app.store.submit(change)))
         self.router = Router(app.services)
         self.hosts = {app.settings.host, "127.0.0.1", "localhost", "[::1]", socket.gethostname().lower()}
 
@@ -73,46 +74,36 @@ class Front:
     async def answer(self, request: Request, receive: Receive) -> Reply:
         """The chain. Every failure leaves it as a reply in the service's own form."""
         request_id = ids.request_id()
-        service: models.Service | None = None
-        operation: models.Operation | None = None
+        route: list[models.Operation] = []
         try:
-            host = request.headers.get("host", "").lower()
-            name, bucket = self.meant_by(host)
-            if bucket:
-                request.path = f"/{bucket}{request.path}"
-            if request.path == "/_penstock/health":
-                return Reply(200, {"content-type": "application/json"}, b'{"status":"ok"}')
-            if name == "telemetry":
-                return Reply(200, {"content-type": "text/plain"}, b"")
-            scope = sigv4.scope(request)
-            if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-                request.body = await self.read_whole(receive)  # a query service names its operation in the body
-            operation = self.router.find(request, scope.service if scope else None, name)
-            service = operation.service
-            if scope is None:
-                raise sigv4.AuthError("unsigned", "Missing Authentication Token")
-            return await self.perform(request, receive, scope, operation, request_id)
-        except ServiceError as fault:
-            return protocols.error(service, operation, fault.code, fault.message, fault.status, fault.members, request_id)
-        except protocols.BadRequest as fault:
-            return protocols.error(service, operation, fault.code, fault.message, fault.status, {}, request_id)
-        except sigv4.AuthError as fault:
-            code, message, status = fault.answer(service.name if service else "s3", service.protocol if service else "rest-xml")
-            return protocols.error(service, operation, code, message, status, {}, request_id)
-        except Unroutable as fault:
-            return protocols.error(None, None, fault.code, str(fault), fault.status, {}, request_id)
-        except chunked.Malformed as fault:
-            return protocols.error(service, operation, fault.code, str(fault), fault.status, {}, request_id)
-        except Unavailable:
-            return protocols.error(service, operation, "ServiceUnavailable", "The store is not answering; try again.", 503, {}, request_id)
-        except StoreFailed as fault:
-            log.error("request %s: %s", request_id, fault)
-            return protocols.error(service, operation, "ServiceUnavailable", f"Nothing was written: {fault}", 503, {}, request_id)
+            return await self.chain(request, receive, request_id, route)
         except Disconnected:
             return Reply(400)
-        except Exception:
-            log.exception("request %s: %s %s", request_id, request.method, request.path)
-            return protocols.error(service, operation, "InternalFailure", "An internal error has occurred.", 500, {}, request_id)
+        except Exception as fault:
+            operation = route[0] if route else None
+            service = operation.service if operation else None
+            code, message, status, members = told(fault, service)
+            if status >= 500 and code not in ("NotImplemented", "ServiceUnavailable"):
+                log.exception("request %s: %s %s", request_id, request.method, request.path)
+            return protocols.error(service, operation, code, message, status, members, request_id, protocols.spoken(service, request))
+
+    async def chain(self, request: Request, receive: Receive, request_id: str, route: list[models.Operation]) -> Reply:
+        """The links, one after another; `route` gets the operation as soon as it is known."""
+        name, bucket = self.meant_by(request.headers.get("host", "").lower())
+        if bucket:
+            request.path = f"/{bucket}{request.path}"
+        if request.path == "/_penstock/health":
+            return Reply(200, {"content-type": "application/json"}, b'{"status":"ok"}')
+        if name == "telemetry":
+            return Reply(200, {"content-type": "text/plain"}, b"")
+        scope = sigv4.scope(request)
+        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            request.body = await self.read_whole(receive)  # a query service names its operation in the body
+        operation = self.router.find(request, scope.service if scope else None, name)
+        route.append(operation)
+        if scope is None:
+            raise sigv4.AuthError("unsigned", "Missing Authentication Token")
+        return await self.perform(request, receive, scope, operation, request_id)
 
     # --- the links of the chain
     def meant_by(self, host: str) -> tuple[str | None, str | None]:
@@ -144,8 +135,9 @@ class Front:
             digest = hashlib.sha256(request.body).hexdigest()
             caller, chunks = auth.authenticate(self.app.store, request, scope, now, digest)
             if "aws-chunked" in request.headers.get("content-encoding", "") or scope.payload_hash.startswith("STREAMING-"):
-                request.body = unchunk(request, chunks)
-        params = protocols.parse(operation, request)
+                request.body = unchunk(request, scope, chunks)
+        protocol = protocols.spoken(operation.service, request)
+        params = protocols.parse(operation, request, protocol)
         if operation.streaming_input:
             params[operation.streaming_input] = request.upload
         function = self.app.function(operation)
@@ -161,8 +153,8 @@ class Front:
                 else:
                     result = self.app.perform(call, operation)
                 if call.change:
-                    await asyncio.wrap_future(self.app.store.submit(call.change))
-                return protocols.reply(operation, result, request_id)
+                    await self.commit(call.change)
+                return protocols.reply(operation, result, request_id, protocol)
             except (Stale, Taken):
                 if attempt == RERUNS - 1:
                     raise
@@ -197,7 +189,7 @@ class Front:
         headers = request.headers
         receiver = self.app.blobs.receive(algorithms_of(headers))
         is_chunked = "aws-chunked" in headers.get("content-encoding", "") or scope.payload_hash.startswith("STREAMING-")
-        unchunker = chunked.Unchunker(chunks) if is_chunked else None
+        unchunker = unchunker_of(request, scope, chunks) if is_chunked else None
         waiting: list[bytes] = []
         held = total = 0
         try:
@@ -227,6 +219,25 @@ class Front:
         if re.fullmatch(r"[0-9a-f]{64}", scope.payload_hash) and scope.payload_hash != received.sha256:
             raise ServiceError("XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.", 400)
         return received
+
+
+def told(fault: Exception, service: models.Service | None) -> tuple[str, str, int, dict[str, Any]]:
+    """What the client is told of a failure: code, message, status, members."""
+    match fault:
+        case ServiceError():
+            return fault.code, fault.message, fault.status, fault.members
+        case sigv4.AuthError():
+            return (*fault.answer(service.name if service else "", service.protocol if service else "rest-xml"), {})
+        case protocols.BadRequest() | Unroutable():
+            return fault.code, fault.message, fault.status, {}
+        case Malformed():
+            return "IncompleteBody", str(fault), 400, {}
+        case Unavailable():
+            return "ServiceUnavailable", "The store is not answering; try again.", 503, {}
+        case StoreFailed():
+            log.error("%s", fault)
+            return "ServiceUnavailable", f"Nothing was written: {fault}", 503, {}
+    return "InternalFailure", "An internal error has occurred.", 500, {}
 
 
 class Disconnected(Exception):
@@ -260,8 +271,13 @@ async def body_of(receive: Receive) -> Any:
             yield piece
 
 
-def unchunk(request: Request, chunks: Any) -> bytes:
-    unchunker = chunked.Unchunker(chunks)
+def unchunker_of(request: Request, scope: sigv4.Scope, chunks: Any) -> chunked.Unchunker:
+    length = request.headers.get("x-amz-decoded-content-length", "")
+    return chunked.Unchunker(chunks, int(length) if length.isdecimal() else None, scope.payload_hash == "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER")
+
+
+def unchunk(request: Request, scope: sigv4.Scope, chunks: Any) -> bytes:
+    unchunker = unchunker_of(request, scope, chunks)
     body = b"".join(unchunker.feed(request.body))
     request.headers.update(unchunker.finish())
     return body

@@ -42,8 +42,9 @@ from penstock.runs.images.registry import LocalImages
 from penstock.runs.local import LocalExecutor
 from penstock.services import SERVICES
 from penstock.settings import Settings
-from penstock.store.sqlite import SqliteReads, SqliteStore, SqliteWork
-from penstock.store.writer import RemoteWriter, Writer, WriterServer
+from penstock.store.remote import RemoteWriter, WriterServer
+from penstock.store.sqlite import SqliteStore, SqliteWork
+from penstock.store.writer import Writer
 from penstock.wire import models
 
 log = logging.getLogger("penstock.server")
@@ -76,7 +77,7 @@ def app_of(settings: Settings, store: Any) -> App:
 
 
 def images_of(settings: Settings) -> LocalImages:
-    return LocalImages(settings.data / "images", downloads=settings.python_downloads)
+    return LocalImages(settings.data / "images", fetch_python=settings.python_downloads)
 
 
 def capacity_of(settings: Settings) -> Capacity:
@@ -160,29 +161,32 @@ def run_engine(settings: Settings) -> None:
     app = app_of(settings, store)
     app.images = images_of(settings)
     app.runs = LocalExecutor(settings.data, capacity_of(settings))
-    serving = WriterServer(writer, writer_socket(settings))
     engine = Engine(app.steps(), store, SqliteWork(store, writer), app.clock, app.step_call)
     app.nudge = engine.nudge
     app.runs.listen(lambda name: engine.nudge(run_ref(app, name)))
+    engine.start()
+    serving = WriterServer(writer_socket(settings), writer)
     try:
-        serving.start()
-        engine.start()
         over.wait()
     finally:
-        engine.stop()
         serving.close()
+        engine.stop()
         app.runs.close()
         store.close()
 
 
 def run_front(settings: Settings, listening: socket.socket, number: int) -> None:
     """A front process, until SIGTERM: requests that have begun are answered."""
-    store = SqliteStore(database(settings), RemoteWriter(writer_socket(settings)))
-    front = Front(app_of(settings, store))
-    try:
-        uvloop.run(serve_front(front, listening, front_socket(settings) if number == 0 else None))
-    finally:
-        store.close()
+
+    async def serve() -> None:
+        writer = RemoteWriter(writer_socket(settings), asyncio.get_running_loop())
+        store = SqliteStore(database(settings), writer)
+        try:
+            await serve_front(Front(app_of(settings, store), writer.commit_async), listening, front_socket(settings) if number == 0 else None)
+        finally:
+            store.close()
+
+    uvloop.run(serve())
 
 
 async def serve_front(front: Front, listening: socket.socket, handouts: Path | None, started: Callable[[], None] | None = None) -> None:
