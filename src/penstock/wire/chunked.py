@@ -6,14 +6,28 @@ import hashlib
 import re
 from typing import Protocol
 
-from penstock.wire.values import Malformed
+from penstock.wire import values
 
 _LONGEST_LINE_BYTES = 16_384
+_OTHER_LENGTH = "You did not provide the number of bytes specified by the Content-Length HTTP header"
 _HEX = re.compile(rb"[0-9a-fA-F]{1,16}\Z")
+
+
+class Malformed(values.Malformed):
+    """A body that is not aws-chunked as it says; `code` and `status` are S3's."""
+
+    status = 400
+
+    def __init__(self, message: str, code: str = "InvalidRequest"):
+        self.code, self.message = code, message
+        super().__init__(message)
 
 
 class Verifier(Protocol):
     """Checks the chain of chunk signatures; each call raises where one is wrong."""
+
+    signed_trailer: bool
+    """Whether the trailing headers end with a signature of their own."""
 
     def chunk(self, sha256: str, signature: str) -> None: ...
     def trailer(self, sha256: str, signature: str) -> None: ...
@@ -22,15 +36,14 @@ class Verifier(Protocol):
 class Unchunker:
     """Decodes one aws-chunked body in constant memory.
 
-    Takes: `verifier` for signed chunks (None takes them unsigned), `length` the x-amz-decoded-content-length if known,
-    `signed_trailer` whether trailing headers must end with a signature of their own.
+    Takes: `verifier` for signed chunks (None takes them unsigned), `length` the x-amz-decoded-content-length if known.
     A chunk's bytes are handed on before its signature is known: nothing that came may be published before `finish`.
     """
 
-    def __init__(self, verifier: Verifier | None = None, length: int | None = None, signed_trailer: bool = False):
+    def __init__(self, verifier: Verifier | None = None, length: int | None = None):
         self._verifier = verifier
         self._length = length
-        self._signed_trailer = signed_trailer
+        self._signed_trailer = verifier is not None and verifier.signed_trailer
         self._buffer = b""
         self._state = self._size
         self._left = 0
@@ -56,12 +69,12 @@ class Unchunker:
 
         Raises: Malformed where the body ended too early or has another length.
         """
-        if self._state == self._trailer and not self._buffer and not (self._verifier and self._signed_trailer):
+        if self._state == self._trailer and not self._buffer and not self._signed_trailer:
             self._done = True  # some clients leave out the last empty line
         if not self._done:
-            raise Malformed("The request body terminated unexpectedly")
+            raise Malformed("The request body terminated unexpectedly", "IncompleteBody")
         if self._length is not None and self._length != self._decoded_bytes:
-            raise Malformed("You did not provide the number of bytes specified by the Content-Length HTTP header")
+            raise Malformed(_OTHER_LENGTH, "IncompleteBody")
         return self._trailers
 
     def _line(self) -> bytes | None:
@@ -98,7 +111,7 @@ class Unchunker:
         self._left -= len(piece)
         self._decoded_bytes += len(piece)
         if self._length is not None and self._decoded_bytes > self._length:
-            raise Malformed("You did not provide the number of bytes specified by the Content-Length HTTP header")
+            raise Malformed(_OTHER_LENGTH, "IncompleteBody")
         if self._verifier is not None:
             self._hash.update(piece)
         pieces.append(piece)
@@ -145,7 +158,7 @@ class Unchunker:
             self._signed_trailer = False
 
     def _end(self) -> None:
-        if self._signed_trailer and self._verifier is not None:
+        if self._signed_trailer:
             raise Malformed("The trailing headers have no signature")
         self._done = True
         self._state = self._after
@@ -157,10 +170,8 @@ class Unchunker:
         return False
 
 
-def decode(
-    body: bytes, verifier: Verifier | None = None, length: int | None = None, signed_trailer: bool = False
-) -> tuple[bytes, dict[str, str]]:
+def decode(body: bytes, verifier: Verifier | None = None, length: int | None = None) -> tuple[bytes, dict[str, str]]:
     """Decodes a whole aws-chunked body. Gives its bytes and trailing headers. Raises: as Unchunker."""
-    unchunker = Unchunker(verifier, length, signed_trailer)
+    unchunker = Unchunker(verifier, length)
     pieces = unchunker.feed(body)
     return b"".join(pieces), unchunker.finish()
