@@ -72,6 +72,8 @@ class Definition:
 
     parameters: Mapping[str, Parameter]
     steps: Mapping[str, Step]
+    order: tuple[str, ...] = ()
+    """The steps' names, each after all that it waits for."""
     experiment: dict[str, Any] | None = None
 
     def values(self, given: Mapping[str, str]) -> dict[str, Any]:
@@ -115,10 +117,10 @@ def parse(text: str) -> Definition:
     steps = {step["Name"]: _read_step(step, branch) for step, branch in _unique(found)}
     for step in steps.values():
         _check_references(step, parameters, steps)
-    _check_order(steps)
+    order = _find_order(steps)
     experiment = raw.get("PipelineExperimentConfig")
     _check_experiment(experiment, parameters)
-    return Definition(parameters, steps, experiment)
+    return Definition(parameters, steps, order, experiment)
 
 
 # --- parameters
@@ -225,9 +227,7 @@ def _check_references(step: Step, parameters: Mapping[str, Parameter], steps: Ma
             )
     for reference in _refer(step.name, step.type, own):
         if reference.kind == "parameter" and reference.name not in parameters:
-            raise Malformed(
-                f"Step '{step.name}' refers to the parameter '{reference.name}', which is not defined."
-            )
+            raise Malformed(f"Step '{step.name}' refers to the parameter '{reference.name}', which is not defined.")
         if reference.kind == "variable" and reference.name not in VARIABLES:
             raise Malformed(
                 f"Step '{step.name}' refers to the unknown execution variable '{reference.name}'; "
@@ -255,8 +255,8 @@ def _check_experiment(raw: Any, parameters: Mapping[str, Parameter]) -> None:
             raise Malformed(f"PipelineExperimentConfig: Invalid property reference '{reference.text}'.")
 
 
-def _check_order(steps: Mapping[str, Step]) -> None:
-    """Refuses steps that wait for each other."""
+def _find_order(steps: Mapping[str, Step]) -> tuple[str, ...]:
+    """The steps' names, each after all that it waits for. Refuses steps that wait for each other."""
     waits = {name: [*step.needs, *([step.branch[0]] if step.branch else [])] for name, step in steps.items()}
     left = {name: len(before) for name, before in waits.items()}
     after: dict[str, list[str]] = {}
@@ -273,6 +273,7 @@ def _check_order(steps: Mapping[str, Step]) -> None:
         raise Malformed(
             f"Cycle detected in the pipeline's steps: {' -> '.join(_cycle(waits, set(steps) - set(free)))}."
         )
+    return tuple(free)
 
 
 def _cycle(waits: Mapping[str, list[str]], stuck: set[str]) -> list[str]:

@@ -214,9 +214,7 @@ def _json_references(get: Any) -> Iterator[Reference]:
         return
     found = list(references(get["PropertyFile"]))
     if function_of(get["PropertyFile"]) != "Get" or found[0].kind != "file":
-        raise ValueError(
-            "Std:JsonGet's 'PropertyFile' must be a Get of Steps.<step>.PropertyFiles.<name>"
-        )
+        raise ValueError("Std:JsonGet's 'PropertyFile' must be a Get of Steps.<step>.PropertyFiles.<name>")
     yield from found
 
 

@@ -1,0 +1,288 @@
+"""The engine of executions: each look sees what ended, begins what is ready, and says how the whole stands.
+
+A look makes its jobs in the same change in which it notes them, so a step is begun once or not at all. Jobs wake their
+execution whenever their status changes (their document's `_execution`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.kernel.call import Call
+from penstock.kernel.errors import ServiceError
+from penstock.services.sagemaker.pipelines import conditions, jobs
+from penstock.services.sagemaker.pipelines.checks import EXECUTED
+from penstock.services.sagemaker.pipelines.definition import Definition, Step
+from penstock.services.sagemaker.pipelines.events import move_execution, tell_step
+from penstock.services.sagemaker.pipelines.experiments import configure, note_end, note_start
+from penstock.services.sagemaker.pipelines.expressions import Unresolved, resolve, to_text
+from penstock.services.sagemaker.pipelines.scope import StepScope
+from penstock.services.sagemaker.pipelines.state import (
+    ENDED,
+    EXECUTION,
+    MAX_PARALLEL,
+    RUNNING,
+    STEP,
+    VERSION,
+    definition_of,
+)
+from penstock.store.records import Document, Ref
+
+BATCH = 16
+"""How many jobs one look makes: it must not hold the engine for long, and looks again at once."""
+LOOK_AGAIN_S = 60.0
+"""Jobs wake their execution; this is for the case that one did not."""
+FAILED_STEPS = "Step failure: One or multiple steps failed."
+REASON_MOST = 1024
+
+
+def advance(call: Call, execution: Document) -> float | None:
+    """One look at an execution.
+
+    Differs: retry policies and step caching are not applied; after a step failed, no further step is begun.
+    """
+    if execution.status in ENDED:
+        return None
+    version = Ref(VERSION.kind, execution.account, execution.region, execution.body["_version"])
+    try:
+        store: Any = call.app.store  # mypy takes a Protocol for unhashable
+        definition = definition_of(store, version)
+    except LookupError:
+        move_execution(call, execution, "Failed", FailureReason="The definition of the pipeline is not there any more.")
+        return None
+    look = Look(call, execution, definition)
+    look.follow()
+    if execution.status == "Stopping":
+        look.stop()
+    elif not look.failed:
+        look.begin()
+    return look.conclude()
+
+
+STEPS = {EXECUTION.kind: advance}
+
+
+class Look:
+    """One look at one execution: its steps' entries, and what is found and done."""
+
+    def __init__(self, call: Call, execution: Document, definition: Definition):
+        self.call, self.execution, self.definition = call, execution, definition
+        self.entries: dict[str, dict[str, Any]] = execution.body["_steps"]
+        self.changed = False
+        self.more = False
+        """Whether ready steps were left for the next look."""
+
+    @property
+    def failed(self) -> bool:
+        return any(entry["status"] == "Failed" for entry in self.entries.values())
+
+    @property
+    def running(self) -> list[str]:
+        return [name for name, entry in self.entries.items() if entry["status"] in RUNNING]
+
+    # --- what became of running steps
+    def follow(self) -> None:
+        """Ends the steps whose jobs have ended."""
+        for name in self.running:
+            job = jobs.find(self.call, self.execution, self.entries[name])
+            if job is None:
+                self.end(name, "Failed", "ClientError: what the step made was deleted before it ended.")
+                continue
+            outcome = jobs.OUTCOMES.get(job.status)
+            if outcome is None:
+                continue
+            if outcome == "Stopped" and self.execution.status != "Stopping":
+                self.end(name, "Failed", f"ClientError: {job.arn} was stopped, and not by its execution.")
+            else:
+                self.end(name, outcome, f"ClientError: {job.body.get('FailureReason', '')}")
+            note_end(self.call, self.execution, job, outcome)
+
+    def stop(self) -> None:
+        """Asks every running job to stop, once."""
+        for name in self.running:
+            entry, kind = self.entries[name], self.definition.steps[name].type
+            maker = jobs.MAKERS[kind]
+            if entry["status"] == "Stopping" or not maker.stoppable:
+                continue
+            job = jobs.find(self.call, self.execution, entry)
+            if job is not None and jobs.attempt(self.call, f"Stop{maker.noun}", **{maker.name: job.name}) is not None:
+                self.write(name, "Stopping")
+
+    # --- beginning
+    def begin(self) -> None:
+        """Begins what is ready, in order; steps that end at once make others ready in the same look."""
+        allowed = self.execution.body.get("ParallelismConfiguration", {}).get("MaxParallelExecutionSteps", MAX_PARALLEL)
+        skipped: set[str] = set()
+        running, made = len(self.running), 0
+        for name in self.definition.order:
+            step = self.definition.steps[name]
+            if name in self.entries or self.waits(step, skipped):
+                continue
+            if step.type in jobs.MAKERS:
+                if running >= allowed:
+                    continue
+                if made >= BATCH:
+                    self.more = True
+                    break
+                made += 1
+            self.start(step)
+            running += self.entries[name]["status"] in RUNNING
+            if self.failed:
+                break
+
+    def waits(self, step: Step, skipped: set[str]) -> bool:
+        """Whether the step is not ready; one that never will be joins the skipped."""
+        if step.branch:
+            condition, wanted = step.branch
+            entry = self.entries.get(condition, {})
+            if condition in skipped or (entry.get("status") == "Succeeded" and entry["outcome"] is not wanted):
+                skipped.add(step.name)
+                return True
+            if entry.get("status") != "Succeeded":
+                return True
+        if not skipped.isdisjoint(step.needs):
+            skipped.add(step.name)
+            return True
+        return any(self.entries.get(need, {}).get("status") != "Succeeded" for need in step.needs)
+
+    def start(self, step: Step) -> None:
+        """Begins one step."""
+        if step.type == "Condition":
+            self.decide(step)
+        elif step.type == "Fail":
+            self.give_up(step)
+        elif step.type in EXECUTED:
+            self.make(step)
+        else:
+            self.end(step.name, "Failed", f"Penstock does not run steps of the type {step.type} yet.")
+
+    def decide(self, step: Step) -> None:
+        """Evaluates a Condition step: all of its conditions must hold."""
+        scope = StepScope(self.call, self.execution, self.definition.steps)
+        try:
+            outcome = all(
+                conditions.holds(condition, lambda operand: resolve(operand, scope))
+                for condition in step.arguments.get("Conditions") or []
+            )
+        except Unresolved as why:
+            self.end(step.name, "Failed", f"ClientError: {why}")
+            return
+        self.write(step.name, "Succeeded", {"Condition": {"Outcome": str(outcome)}}, outcome=outcome)
+
+    def give_up(self, step: Step) -> None:
+        """Ends a Fail step, with its message as the reason."""
+        scope = StepScope(self.call, self.execution, self.definition.steps)
+        try:
+            told = to_text(resolve(step.arguments.get("ErrorMessage", ""), scope))
+        except Unresolved as why:
+            told = f"ClientError: {why}"
+        self.write(step.name, "Failed", {"Fail": {"ErrorMessage": told[:3072]}}, reason=told)
+
+    def make(self, step: Step) -> None:
+        """Makes a step's job, model or package."""
+        maker = jobs.MAKERS[step.type]
+        name = jobs.name_job(self.execution, step, self.prefix(step))
+        scope = StepScope(self.call, self.execution, self.definition.steps, name)
+        try:
+            arguments = resolve(step.arguments, scope)
+            configure(self.call, self.execution, step, arguments)
+            job = jobs.make(self.call, self.execution, step, arguments, name)
+        except Unresolved as why:
+            self.end(step.name, "Failed", f"ClientError: {why}")
+            return
+        except ServiceError as fault:
+            told = f"ClientError: Failed to invoke sagemaker:{maker.create}. Error Details: {fault.message}"
+            self.end(step.name, "Failed", told)
+            return
+        note_start(self.call, self.execution, step, job)
+        status = jobs.OUTCOMES.get(job.status, "Executing")
+        self.write(
+            step.name,
+            status,
+            {maker.metadata: {"Arn": job.arn}},
+            reason=f"ClientError: {job.body.get('FailureReason', '')}",
+            job=[job.kind, job.name],
+        )
+
+    def prefix(self, step: Step) -> str | None:
+        """The prefix that a definition may give its jobs' names (PipelineDefinitionConfig.use_custom_job_prefix)."""
+        given = step.arguments.get(jobs.MAKERS[step.type].name)
+        return given if isinstance(given, str) else None
+
+    # --- writing
+    def end(self, name: str, status: str, reason: str) -> None:
+        self.write(name, status, reason=reason)
+
+    def write(
+        self,
+        name: str,
+        status: str,
+        metadata: dict[str, Any] | None = None,
+        reason: str = "",
+        job: list[str] | None = None,
+        outcome: bool | None = None,
+    ) -> None:
+        """Notes a step's status in the execution, writes the step as it is shown, and tells of it."""
+        step, now = self.definition.steps[name], self.call.now
+        document = self.document(step)
+        previous = document.status
+        document.status = document.body["StepStatus"] = status
+        if metadata is not None:
+            document.body["Metadata"] = metadata
+        if status in ENDED:
+            document.body["EndTime"] = now
+        if status == "Failed" and reason:
+            document.body["FailureReason"] = reason[:REASON_MOST]
+        entry = self.entries.setdefault(name, {})
+        entry["status"] = status
+        if job is not None:
+            entry["job"] = job
+        if outcome is not None:
+            entry["outcome"] = outcome
+        self.call.put(document)
+        tell_step(self.call, self.execution, document, step.type, previous)
+        self.changed = True
+
+    def document(self, step: Step) -> Document:
+        """The step's document; a new one for a step that begins."""
+        body, name = self.execution.body, f"{self.execution.name}/{step.name}"
+        if step.name in self.entries:
+            found = self.call.find(Ref(STEP.kind, self.execution.account, self.execution.region, name))
+            if found is not None:
+                return found
+        body["_begun"] += 1
+        shown = {
+            "StepName": step.name,
+            "StepDisplayName": step.display_name,
+            "StepDescription": step.description,
+            "StartTime": self.call.now,
+            "Metadata": {},
+            "AttemptCount": 1,
+        }
+        return Document(
+            kind=STEP.kind,
+            account=self.execution.account,
+            region=self.execution.region,
+            name=name,
+            parent=self.execution.name,
+            rank=body["_begun"],
+            created=self.call.now,
+            body={member: value for member, value in shown.items() if value != ""},
+        )
+
+    def conclude(self) -> float | None:
+        """Ends the execution when nothing runs and nothing more is to begin; gives when to look again."""
+        if self.running:
+            if self.changed:
+                EXECUTION.save(self.call, self.execution)
+            return 0.0 if self.more else LOOK_AGAIN_S
+        if self.execution.status == "Stopping":
+            move_execution(self.call, self.execution, "Stopped")
+        elif self.failed:
+            move_execution(self.call, self.execution, "Failed", FailureReason=FAILED_STEPS)
+        elif self.more:
+            EXECUTION.save(self.call, self.execution)
+            return 0.0
+        else:
+            move_execution(self.call, self.execution, "Succeeded")
+        return None

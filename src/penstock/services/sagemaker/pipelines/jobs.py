@@ -1,0 +1,147 @@
+"""What steps make: the operation behind each type of step, and the jobs, models and packages that come of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.kernel.call import Call
+from penstock.kernel.errors import ServiceError
+from penstock.kernel.shapes import fit
+from penstock.services.sagemaker.pipelines.definition import Step
+from penstock.store.records import Document, Ref
+
+NAME_MOST = 63
+STEP_NAME_MOST = 20
+"""How much of the step's name is in its job's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """How a type of step makes its job: the noun in operations' names, and where its ARN is shown."""
+
+    noun: str
+    metadata: str
+    describe_by: str = ""
+    """The member by which Describe finds it, when that is not its name but its ARN."""
+    stoppable: bool = True
+
+    @property
+    def create(self) -> str:
+        return f"Create{self.noun}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.noun}Name"
+
+    @property
+    def arn(self) -> str:
+        return f"{self.noun}Arn"
+
+
+MAKERS = {
+    "Processing": Maker("ProcessingJob", "ProcessingJob"),
+    "Training": Maker("TrainingJob", "TrainingJob"),
+    "Model": Maker("Model", "Model", stoppable=False),
+    "RegisterModel": Maker("ModelPackage", "RegisterModel", describe_by="ModelPackageName", stoppable=False),
+}
+OUTCOMES = {"": "Succeeded", "Completed": "Succeeded", "Failed": "Failed", "Stopped": "Stopped"}
+"""What a step becomes when what it made has this status; every other status means that it still runs."""
+
+
+def name_job(execution: Document, step: Step, given: str | None = None) -> str:
+    """The job's name: pipelines-<execution id>-<step's name>-<ten letters>, or with the prefix that the arguments give.
+
+    The same for the same attempt, so that a look that is repeated makes no second job.
+    """
+    seed = f"{execution.arn}/{step.name}/{execution.body.get('_attempt', 0)}"
+    word = re.sub(r"[^A-Za-z0-9]", "", base64.b64encode(hashlib.sha256(seed.encode()).digest()).decode())[:10]
+    if given:
+        return f"{_clean(given, NAME_MOST - 24)}-{execution.name}-{word}"
+    return f"pipelines-{execution.name}-{_clean(step.name, STEP_NAME_MOST)}-{word}"
+
+
+def make(call: Call, execution: Document, step: Step, arguments: dict[str, Any], name: str) -> Document:
+    """Creates what the step makes, in the call's change, with the way back to the execution.
+
+    Raises: ServiceError; then nothing of it is in the change.
+    """
+    maker = MAKERS[step.type]
+    given = fit("sagemaker", maker.create, arguments)
+    kept = _keep(call)
+    try:
+        if step.type == "RegisterModel":
+            _prepare_package(call, execution, given)
+        else:
+            given[maker.name] = name
+        arn = call.other("sagemaker", maker.create, **given)[maker.arn]
+    except ServiceError:
+        _put_back(call, kept)
+        raise
+    made = next(put for put in reversed(call.change.puts) if put.arn == arn)
+    made.body["_execution"] = [execution.account, execution.region, execution.name]
+    return made
+
+
+def attempt(call: Call, operation: str, **params: Any) -> dict[str, Any] | None:
+    """Calls an operation that may fail; then nothing of it is in the change, and None is given."""
+    kept = _keep(call)
+    try:
+        return call.other("sagemaker", operation, **params)
+    except ServiceError:
+        _put_back(call, kept)
+        return None
+
+
+def describe(call: Call, kind: str, job: Document) -> dict[str, Any]:
+    """The Describe answer of what a step made.
+
+    Raises: ServiceError.
+    """
+    maker = MAKERS[kind]
+    params = {maker.describe_by: job.arn} if maker.describe_by else {maker.name: job.name}
+    return call.other("sagemaker", f"Describe{maker.noun}", **params)
+
+
+def find(call: Call, execution: Document, entry: dict[str, Any]) -> Document | None:
+    """The job of a begun step."""
+    kind, name = entry["job"]
+    return call.find(Ref(kind, execution.account, execution.region, name))
+
+
+def _prepare_package(call: Call, execution: Document, given: dict[str, Any]) -> None:
+    """Makes the group where it is missing, and says which execution registered the package."""
+    group = given.get("ModelPackageGroupName")
+    if group:
+        # A group may be named by its ARN: then it is there already, or the registration fails with the right sentence.
+        if (
+            not group.startswith("arn:")
+            and attempt(call, "DescribeModelPackageGroup", ModelPackageGroupName=group) is None
+        ):
+            call.other("sagemaker", "CreateModelPackageGroup", ModelPackageGroupName=group)
+        given.pop("ModelPackageName", None)
+    properties = given.setdefault("MetadataProperties", {})
+    properties.setdefault("GeneratedBy", execution.arn)
+
+
+def _clean(name: str, most: int) -> str:
+    """A part of a job's name: letters, digits and hyphens."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:most].strip("-") or "step"
+
+
+Kept = tuple[list[Any], ...]
+
+
+def _keep(call: Call) -> Kept:
+    change = call.change
+    return tuple(
+        list(part) for part in (change.puts, change.deletes, change.wakes, change.events, change.rows, change.reads)
+    )
+
+
+def _put_back(call: Call, kept: Kept) -> None:
+    change = call.change
+    change.puts, change.deletes, change.wakes, change.events, change.rows, change.reads = kept
