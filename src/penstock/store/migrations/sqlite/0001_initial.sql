@@ -17,17 +17,20 @@ CREATE TABLE documents (
 );
 CREATE UNIQUE INDEX documents_ref ON documents (kind, account, region, name);
 CREATE UNIQUE INDEX documents_arn ON documents (arn) WHERE arn <> '';
--- A page is a range of one of these; each ends with the name, which breaks ties.
+-- A page is a range of one of these; each ends with the name, which breaks ties. Lists of what has a parent are by parent.
 CREATE INDEX documents_created ON documents (kind, account, region, created, name);
 CREATE INDEX documents_updated ON documents (kind, account, region, updated, name);
-CREATE INDEX documents_status ON documents (kind, account, region, status, created, name) WHERE status <> '';
-CREATE INDEX documents_label ON documents (kind, account, region, label, created, name) WHERE label <> '';
+CREATE INDEX documents_status ON documents (kind, account, region, status, name);
+CREATE INDEX documents_status_created ON documents (kind, account, region, status, created, name) WHERE status <> '';
+CREATE INDEX documents_label_created ON documents (kind, account, region, label, created, name) WHERE label <> '';
 CREATE INDEX documents_parent_name ON documents (parent, kind, account, region, name) WHERE parent <> '';
 CREATE INDEX documents_parent_created ON documents (parent, kind, account, region, created, name) WHERE parent <> '';
 CREATE INDEX documents_parent_updated ON documents (parent, kind, account, region, updated, name) WHERE parent <> '';
-CREATE INDEX documents_parent_status ON documents (parent, kind, account, region, status, created, name)
+CREATE INDEX documents_parent_status ON documents (parent, kind, account, region, status, name) WHERE parent <> '';
+CREATE INDEX documents_parent_status_created ON documents (parent, kind, account, region, status, created, name)
     WHERE parent <> '' AND status <> '';
-CREATE INDEX documents_parent_label ON documents (parent, kind, account, region, label, created, name)
+CREATE INDEX documents_parent_label ON documents (parent, kind, account, region, label, name) WHERE parent <> '';
+CREATE INDEX documents_parent_label_created ON documents (parent, kind, account, region, label, created, name)
     WHERE parent <> '' AND label <> '';
 CREATE INDEX documents_parent_rank ON documents (parent, kind, account, region, rank, name) WHERE parent <> '';
 
