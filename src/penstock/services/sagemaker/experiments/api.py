@@ -29,7 +29,7 @@ def list_experiments(call: Call) -> dict[str, Any]:
 
 
 def update_experiment(call: Call) -> dict[str, Any]:
-    return {"ExperimentArn": _update(call, EXPERIMENT, "DisplayName", "Description").arn}
+    return {"ExperimentArn": _update(call, EXPERIMENT, EXPERIMENT.get(call), "DisplayName", "Description").arn}
 
 
 def delete_experiment(call: Call) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def list_trials(call: Call) -> dict[str, Any]:
 
 
 def update_trial(call: Call) -> dict[str, Any]:
-    return {"TrialArn": _update(call, TRIAL, "DisplayName").arn}
+    return {"TrialArn": _update(call, TRIAL, TRIAL.get(call), "DisplayName").arn}
 
 
 def delete_trial(call: Call) -> dict[str, Any]:
@@ -122,7 +122,8 @@ def update_trial_component(call: Call) -> dict[str, Any]:
             component.body[member] = merged
         else:
             component.body.pop(member, None)
-    return {"TrialComponentArn": _update(call, COMPONENT, "DisplayName", "Status", "StartTime", "EndTime").arn}
+    _update(call, COMPONENT, component, "DisplayName", "Status", "StartTime", "EndTime")
+    return {"TrialComponentArn": component.arn}
 
 
 def delete_trial_component(call: Call) -> dict[str, Any]:
@@ -157,8 +158,7 @@ def _create(call: Call, resource: Resource, parent: str = "") -> Document:
     return resource.create(call, body=body, parent=parent)
 
 
-def _update(call: Call, resource: Resource, *members: str) -> Document:
-    document = resource.get(call)
+def _update(call: Call, resource: Resource, document: Document, *members: str) -> Document:
     given = {member: call.params[member] for member in members if member in call.params}
     return resource.save(call, document, LastModifiedBy=author(call), **given)
 

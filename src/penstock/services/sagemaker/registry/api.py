@@ -137,7 +137,8 @@ def update_model_package(call: Call) -> dict[str, Any]:
     updated = rules.update(package.body, given)
     package.label = package.body.get("ModelApprovalStatus", "")
     PACKAGE.save(call, package, LastModifiedBy=author(call))
-    _tell(call, package, updated)
+    if updated:
+        _tell(call, package, updated)
     return {"ModelPackageArn": package.arn}
 
 
