@@ -38,12 +38,13 @@ _CLEAN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?\Z")
 _CLEAN_QUERY = re.compile(r"[A-Za-z0-9._~%&=-]*\Z")
 
 _MISMATCH = (
-    "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and "
-    "signing method. Consult the service documentation for details."
+    "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
+    "and signing method. Consult the service documentation for details."
 )
 _MISMATCH_S3 = (
     "The request signature we calculated does not match the signature you provided. Check your key and signing method."
 )
+_OTHER_PAYLOAD = "The provided 'x-amz-content-sha256' header does not match what was computed."
 _JSON, _QUERY, _S3_FAMILY = 0, 1, 2
 _ANSWERS: dict[str, tuple[tuple[str, int, str], ...]] = {
     # kind: (code, status, sentence) of the json services, of the query services, of S3; {} is the fault's own message
@@ -132,8 +133,8 @@ _ANSWERS: dict[str, tuple[tuple[str, int, str], ...]] = {
 class AuthError(Exception):
     """A request that is not signed as it must be.
 
-    `kind`: unsigned, malformed, malformed-query, unsupported, unknown-key, unknown-token, expired-token, mismatch, scope,
-    skewed, expired, early, payload, payload-header, unsigned-headers.
+    `kind`: unsigned, malformed, malformed-query, unsupported, unknown-key, unknown-token, expired-token, mismatch,
+    scope, skewed, expired, early, payload, payload-header, unsigned-headers.
     """
 
     def __init__(self, kind: str, message: str = ""):
@@ -190,7 +191,10 @@ class Scope:
 
 
 def scope(request: Request) -> Scope | None:
-    """Gives what a request's signature says of itself; None where it is not signed. Raises: AuthError when malformed."""
+    """Gives what a request's signature says of itself; None where it is not signed.
+
+    Raises: AuthError when malformed.
+    """
     authorization = request.headers.get("authorization")
     if authorization is not None:
         return _from_header(authorization, request)

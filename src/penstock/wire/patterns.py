@@ -41,7 +41,7 @@ _LETTERS_END = 0x33480
 
 @lru_cache(maxsize=4096)
 def compiled(pattern: str) -> re.Pattern[str] | None:
-    """Gives a pattern to be used with fullmatch; None for one that Python cannot compile, which then refuses nothing."""
+    """Gives a pattern for fullmatch; None for one that Python cannot compile, which then refuses nothing."""
     text = _SAFE.get(pattern, pattern).replace(_PAIRS, "\\U00010000-\\U0010FFFF").replace("\\z", "\\Z")
     text = _ENDS.sub("$", _DASH.sub(r"\1\\-", text))
     try:
