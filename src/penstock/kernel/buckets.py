@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from penstock.kernel import ids
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.store.records import GLOBAL, Document, Ref
@@ -38,6 +39,18 @@ def use_bucket(call: Call, name: str, expected_owner: str | None = None) -> Docu
     if bucket.version:
         call.change.reads.append(bucket)
     return bucket
+
+
+def versioning(bucket: Document) -> str:
+    """Whether puts make versions: "Enabled", "Suspended", or "" for a bucket that never had any."""
+    settings = bucket.body.get("_settings") or {}
+    status: str = (settings.get("VersioningConfiguration") or {}).get("Status") or ""
+    return status
+
+
+def new_version_id(bucket: Document) -> str:
+    """The version id of the next put: all puts without versions share one."""
+    return ids.word(32, ids.MIXED) if versioning(bucket) == "Enabled" else "null"
 
 
 def parse_uri(uri: str) -> tuple[str, str]:

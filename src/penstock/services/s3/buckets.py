@@ -108,7 +108,7 @@ def list_buckets(call: Call) -> dict[str, Any]:
     if params.get("Prefix"):
         answer["Prefix"] = params["Prefix"]
     if len(found) > size:
-        answer["ContinuationToken"] = pages.seal([found[size - 1].name])
+        answer["ContinuationToken"] = pages.seal([found[size - 1].name, ""])
     return answer
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.kernel import ids
 from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
 from penstock.services.s3 import rules, state
@@ -72,10 +71,10 @@ def _delete(call: Call, bucket: Document, given: Mapping[str, Any]) -> dict[str,
         call.row(ObjectDelete(bucket=bucket.name, key=key, version_id=version_id))
         marker = {"DeleteMarker": True} if row is not None and row.marker else {}
         return {"VersionId": version_id, **marker}
-    if not state.ever_versioned(bucket):
+    if not state.versioning(bucket):
         call.row(ObjectDelete(bucket=bucket.name, key=key))
         return {}
-    new = ids.word(32, ids.MIXED) if state.versioned(bucket) else "null"
+    new = state.new_version_id(bucket)
     call.row(ObjectPut(row=ObjectRow(bucket=bucket.name, key=key, version_id=new, modified=call.now, marker=True)))
     return {"VersionId": new, "DeleteMarker": True}
 

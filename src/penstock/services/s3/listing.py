@@ -26,7 +26,7 @@ def list_objects_v2(call: Call) -> dict[str, Any]:
         if params.get(member):
             answer[member] = params[member]
     if page.next:
-        answer["NextContinuationToken"] = pages.seal([page.next])
+        answer["NextContinuationToken"] = pages.seal([page.next, ""])
     return _encoded(call, answer | contents)
 
 

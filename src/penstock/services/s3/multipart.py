@@ -89,7 +89,7 @@ def upload_part_copy(call: Call) -> dict[str, Any]:
         receiver.abandon()
     checksum = _keep_part(call, upload, received)
     result = {"ETag": f'"{received.md5}"', "LastModified": state.seconds(call.now), **checksum}
-    origin = {"CopySourceVersionId": found.version_id} if state.ever_versioned(source) else {}
+    origin = {"CopySourceVersionId": found.version_id} if state.versioning(source) else {}
     row = ObjectRow(bucket=bucket.name, key=upload.label, meta=upload.body["Meta"])
     return {"CopyPartResult": result, **origin, **encryption(row)}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.blobs import checksums
-from penstock.kernel import ids
 from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
 from penstock.services.s3 import bodies, rules, state
@@ -43,7 +42,7 @@ def put_object(call: Call) -> dict[str, Any]:
 
 def new_row(call: Call, bucket: Document, key: str) -> ObjectRow:
     """An empty row for the next version of a key."""
-    version_id = ids.word(32, ids.MIXED) if state.versioned(bucket) else "null"
+    version_id = state.new_version_id(bucket)
     return ObjectRow(bucket=bucket.name, key=key, version_id=version_id, modified=call.now)
 
 
@@ -211,7 +210,7 @@ def copy_object(call: Call) -> dict[str, Any]:
     put_row(call, row)
     told = {name: value for name, value in row.meta.items() if name.startswith("Checksum")}
     result = {"ETag": f'"{row.etag}"', "LastModified": state.seconds(row.modified), **told}
-    origin = {"CopySourceVersionId": found.version_id} if state.ever_versioned(source) else {}
+    origin = {"CopySourceVersionId": found.version_id} if state.versioning(source) else {}
     return {"CopyObjectResult": result, **origin, **encryption(row), **state.shown_version(bucket, row)}
 
 

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from penstock.kernel.buckets import KIND as BUCKET
-from penstock.kernel.buckets import open_bucket, ref_of, use_bucket
+from penstock.kernel.buckets import new_version_id, open_bucket, ref_of, use_bucket, versioning
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.store.records import GLOBAL, Document, ObjectRow, Ref
@@ -28,7 +28,7 @@ REFUSED = (
 )  # fmt: skip
 """The members that promise something which is not there."""
 
-__all__ = ["BUCKET", "COLLECTOR", "UPLOAD", "bucket_of", "open_bucket", "ref_of", "writable_bucket"]
+__all__ = ["BUCKET", "COLLECTOR", "UPLOAD", "bucket_of", "new_version_id", "open_bucket", "ref_of", "versioning"]
 
 
 def bucket_of(call: Call) -> Document:
@@ -64,20 +64,9 @@ def meta_of(params: dict[str, Any]) -> dict[str, Any]:
     return meta
 
 
-def versioned(bucket: Document) -> bool:
-    """Whether each put makes a version of its own."""
-    status: str = bucket.body.get("_settings", {}).get("VersioningConfiguration", {}).get("Status", "")
-    return status == "Enabled"
-
-
-def ever_versioned(bucket: Document) -> bool:
-    """Whether versions were ever asked for: then answers name them."""
-    return bool(bucket.body.get("_settings", {}).get("VersioningConfiguration", {}).get("Status"))
-
-
 def shown_version(bucket: Document, row: ObjectRow) -> dict[str, Any]:
     """The VersionId member, where the bucket has (had) versions."""
-    return {"VersionId": row.version_id} if ever_versioned(bucket) else {}
+    return {"VersionId": row.version_id} if versioning(bucket) else {}
 
 
 def upload_ref(upload_id: str) -> Ref:
