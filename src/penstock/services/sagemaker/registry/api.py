@@ -10,7 +10,7 @@ from penstock.services.sagemaker.models.state import MODEL
 from penstock.services.sagemaker.people import author
 from penstock.services.sagemaker.registry import rules
 from penstock.services.sagemaker.registry.state import COMPLETED, GROUP, PACKAGE, PENDING
-from penstock.store.records import Document, Query
+from penstock.store.records import Document, Query, Stale
 
 
 # --- groups
@@ -151,11 +151,14 @@ def _create_version(call: Call, group: Document, body: dict[str, Any]) -> Docume
         raise invalid("Tags cannot be given to a versioned model package; it has those of its model package group.")
     group.body["_last"] = version = group.body["_last"] + 1
     call.put(group)  # counted by compare-and-set: two at once get two versions
+    name = f"{group.name}/{version}"
+    if PACKAGE.find(call, name):
+        raise Stale(group.ref)  # somebody registered between the two reads: the group that was read is old
     approval = call.params.get("ModelApprovalStatus", PENDING)
     body |= {"ModelPackageGroupName": group.name, "ModelPackageVersion": version, "ModelApprovalStatus": approval}
     return PACKAGE.create(
         call,
-        f"{group.name}/{version}",
+        name,
         body=body,
         status=COMPLETED,
         parent=group.name,
