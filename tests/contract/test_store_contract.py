@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -548,6 +550,38 @@ class StoreContract:
             if not page.next:
                 break
         assert (deleted, self.versions(store).rows) == (7, [])
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_listings_agree_with_a_plain_model_after_random_writes(self, store: Store, seed: int) -> None:
+        chance = random.Random(seed)
+        keys = ["".join(chance.choices("ab/é", k=chance.randint(1, 5))) for _ in range(25)]
+        model: dict[str, list[tuple[str, bool]]] = {key: [] for key in keys}  # newest first: version, whether a marker
+        for _ in range(200):
+            key, version = chance.choice(keys), chance.choice(["null", "v1", "v2"])
+            model[key] = [kept for kept in model[key] if kept[0] != version]
+            if chance.random() < 0.4:
+                store.submit(Change(rows=[ObjectDelete(bucket="b", key=key, version_id=version)]))
+            else:
+                marker = chance.random() < 0.3
+                model[key].insert(0, (version, marker))
+                store.submit(Change(rows=[obj(key, version, marker=marker)]))
+        store.commit(Change(rows=[]))
+        live = {key for key, kept in model.items() if kept and not kept[0][1]}
+        there = {key for key, kept in model.items() if kept}
+        for prefix, delimiter, limit in itertools.product(("", "a", "a/", "é"), ("", "/", "a"), (1, 3, 100)):
+            for shown, versions in ((live, False), (there, True)):
+                wanted = set()
+                for key in shown:
+                    if key.startswith(prefix):
+                        head, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
+                        wanted.add(prefix + head + found if found else key)
+                members = {"prefix": prefix, "delimiter": delimiter, "limit": limit, "versions": versions}
+                assert sorted(set(self.walk(store, **members)), key=str.encode) == sorted(wanted, key=str.encode)
+        rows = self.versions(store, limit=10_000).rows
+        assert [(r.key, r.version_id, r.marker) for r in rows] == [
+            (key, *kept) for key in sorted(there, key=str.encode) for kept in model[key]
+        ]
+        assert [r.latest for r in rows] == [i == 0 or rows[i - 1].key != r.key for i, r in enumerate(rows)]
 
     # --- work
     def test_a_due_wake_is_claimed_once(self, store: Store, work: Work) -> None:

@@ -257,6 +257,13 @@ def test_reads_cannot_write(store: SqliteStore) -> None:
         store._run("DELETE FROM documents", {})
 
 
+def test_only_the_owner_may_read_the_database(store: SqliteStore, path: Path) -> None:
+    store.commit(Change(puts=[doc()]))
+    files = sorted(path.parent.glob("state.db*"))
+    assert [file.name for file in files] == ["state.db", "state.db-shm", "state.db-wal"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
 # --- the schema
 
 

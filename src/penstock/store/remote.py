@@ -102,7 +102,8 @@ def fault(error: Exception) -> tuple[str, list[str]]:
         return type(error).__name__, list(error.ref)
     if isinstance(error, Unmet):
         return "Unmet", [error.bucket, error.key]
-    return "StoreFailed", [str(error) if isinstance(error, StoreFailed) else f"{type(error).__name__}: {error}"]
+    text = str(error) if isinstance(error, StoreFailed) else f"{type(error).__name__}: {error}"
+    return "StoreFailed", [text.encode(errors="replace").decode()]
 
 
 def outcome(body: bytes) -> Exception | None:
@@ -356,7 +357,7 @@ class RemoteWriter(asyncio.Protocol):
             pending.settle(Unavailable("the store is closed"))
             return
         self._pending[number] = pending
-        if self._transport:
+        if self._transport and not self._transport.is_closing():  # else it is sent once connected again
             self._transport.write(pending.frame)
         if not self._sweeping:
             self._sweeping = self._here.call_later(min(1.0, self._patience_s / 4), self._sweep)

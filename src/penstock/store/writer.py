@@ -7,6 +7,8 @@ only after the transaction is durable. What needs no durability (claims: a resta
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import queue
 import sqlite3
 import threading
@@ -150,7 +152,8 @@ class Writer:
             return
         except sqlite3.Error as error:
             if self._connection.in_transaction:
-                run("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error):
+                    run("ROLLBACK")
             failed = StoreFailed(str(error))
         if began and len(jobs) > 1:
             for job in jobs:
@@ -229,7 +232,8 @@ def _future() -> Future[Any]:
 
 
 def open_writing(path: str | Path) -> sqlite3.Connection:
-    """The writing connection: write-ahead log, synced at each commit, schema up to date."""
+    """The writing connection: write-ahead log, synced at each commit, schema up to date, readable by its owner only."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(
         path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=512
     )
