@@ -163,17 +163,24 @@ def test_a_missing_script_is_told_by_name(sandbox: Sandbox):
     assert "there is no tarin.py in the code" in sandbox.failure.read_text()
 
 
-def test_requirements_that_cannot_be_installed_fail_the_job_with_the_installers_words(sandbox: Sandbox):
-    sandbox.archive(("train.py", "print('ran')"), ("requirements.txt", "no-such-package-of-anybody==1.0\n"))
-    empty = sandbox.folder / "empty"
-    empty.mkdir()
-    done = sandbox.run(
-        "s3://b/s.tar.gz", "train.py", PIP_NO_INDEX="1", PIP_CONFIG_FILE="/dev/null", PIP_FIND_LINKS=str(empty)
-    )
+def stand_for_pip(sandbox: Sandbox, program: str) -> str:
+    """A program in pip's place: what it is asked, and what becomes of its answer, is what counts here."""
+    (sandbox.folder / "fake" / "pip").mkdir(parents=True)
+    (sandbox.folder / "fake" / "pip" / "__main__.py").write_text(program)
+    return str(sandbox.folder / "fake")
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_requirements_that_cannot_be_installed_fail_the_job_with_the_installers_words(sandbox: Sandbox, python: str):
+    sandbox.archive(("train.py", "print('ran')"), ("requirements.txt", "nobody==1\n"))
+    pip = stand_for_pip(sandbox, "import sys; print('Collecting'); print('ERROR: none', file=sys.stderr); sys.exit(2)")
+    done = sandbox.run("s3://b/s.tar.gz", "train.py", python=python, PYTHONPATH=pip)
     assert done.returncode == 1
-    told = sandbox.failure.read_text()
-    assert told.startswith("InstallRequirementsError:\nExitCode 1\nErrorMessage")
-    assert "no-such-package-of-anybody" in told
+    assert sandbox.failure.read_text() == (
+        'InstallRequirementsError:\nExitCode 2\nErrorMessage "ERROR: none"\n'
+        f'Command "{python} -m pip install -r requirements.txt"'
+    )
+    assert "Collecting" in done.stdout
     assert "ran" not in done.stdout
 
 
@@ -184,12 +191,10 @@ def test_a_shell_script_installs_nothing_by_itself(sandbox: Sandbox):
 
 
 def test_code_with_a_setup_py_runs_as_a_module(sandbox: Sandbox):
-    fake = sandbox.folder / "fake"  # stands for pip: what it is asked is what counts
-    (fake / "pip").mkdir(parents=True)
-    (fake / "pip" / "__main__.py").write_text("import sys; print('pip', sys.argv[1:])")
+    pip = stand_for_pip(sandbox, "import sys; print('pip', sys.argv[1:])")
     sandbox.archive(
         ("setup.py", "raise SystemExit(3)"), ("requirements.txt", ""), ("train.py", "print(__name__, __package__)")
     )
-    done = sandbox.run("s3://b/s.tar.gz", "train.py", PYTHONPATH=str(fake))
+    done = sandbox.run("s3://b/s.tar.gz", "train.py", PYTHONPATH=pip)
     assert "pip ['install', '.', '-r', 'requirements.txt']" in done.stdout
     assert done.stdout.splitlines()[-1] == "__main__ "
