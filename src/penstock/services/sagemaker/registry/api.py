@@ -151,20 +151,13 @@ def _create_version(call: Call, group: Document, body: dict[str, Any]) -> Docume
         raise invalid("Tags cannot be given to a versioned model package; it has those of its model package group.")
     group.body["_last"] = version = group.body["_last"] + 1
     call.put(group)  # counted by compare-and-set: two at once get two versions
-    name = f"{group.name}/{version}"
-    if PACKAGE.find(call, name):
-        raise Stale(group.ref)  # somebody registered between the two reads: the group that was read is old
     approval = call.params.get("ModelApprovalStatus", PENDING)
     body |= {"ModelPackageGroupName": group.name, "ModelPackageVersion": version, "ModelApprovalStatus": approval}
-    return PACKAGE.create(
-        call,
-        name,
-        body=body,
-        status=COMPLETED,
-        parent=group.name,
-        label=approval,
-        rank=float(version),
-    )
+    name, rank = f"{group.name}/{version}", float(version)
+    try:
+        return PACKAGE.create(call, name, body=body, status=COMPLETED, parent=group.name, label=approval, rank=rank)
+    except ServiceError:
+        raise Stale(group.ref) from None  # taken since the group was read: read it again
 
 
 def _registered(call: Call) -> dict[str, Any]:
