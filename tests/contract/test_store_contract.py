@@ -38,8 +38,9 @@ from penstock.store.records import (
     UploadPart,
     Wake,
 )
+from penstock.store.remote import RemoteWriter, WriterServer
 from penstock.store.sqlite import SqliteReads, SqliteStore, SqliteWork
-from penstock.store.writer import RemoteWriter, Writer, WriterServer
+from penstock.store.writer import Writer
 
 NOW = 1_700_000_000.0
 

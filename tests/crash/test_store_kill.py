@@ -23,8 +23,9 @@ from penstock.kernel.call import Call
 from penstock.kernel.clock import SystemClock
 from penstock.kernel.engine import Engine
 from penstock.store.records import Change, Document, Event, Query, Stale, Wake
+from penstock.store.remote import RemoteWriter, WriterServer
 from penstock.store.sqlite import SqliteReads, SqliteStore, SqliteWork
-from penstock.store.writer import RemoteWriter, Writer, WriterServer
+from penstock.store.writer import Writer
 
 DOCUMENTS, STEPS, KILLS = 300, 5, 6
 

@@ -19,10 +19,11 @@ import pytest
 import uvloop
 
 from penstock import Refused
-from penstock.store import changes, remote, schema
+from penstock.store import changes, frames, schema
 from penstock.store.records import Change, Document, ObjectPut, ObjectRow, Query, Stale, StoreFailed, Taken, Unavailable
+from penstock.store.remote import RemoteWriter, WriterServer
 from penstock.store.sqlite import SqliteReads, SqliteStore
-from penstock.store.writer import RemoteWriter, Writer, WriterServer
+from penstock.store.writer import Writer
 
 
 def doc(name: str = "a", **members: Any) -> Document:
@@ -427,9 +428,9 @@ def test_a_malformed_change_is_answered_and_harms_nobody(engine: Engine, front: 
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.settimeout(10)
         stranger.connect(str(engine.socket))
-        stranger.sendall(remote.frame(0, "stranger") + remote.frame(7, {"puts": "nonsense"}))
-        ((number, body),) = remote.Frames().feed(stranger.recv(65536))
-        error = remote.outcome(body)
+        stranger.sendall(frames.frame(0, "stranger") + frames.frame(7, {"puts": "nonsense"}))
+        ((number, body),) = frames.Frames().feed(stranger.recv(65536))
+        error = frames.outcome(body)
     assert number == 7
     assert isinstance(error, StoreFailed)
     assert "malformed" in str(error)
@@ -446,7 +447,7 @@ def test_what_speaks_something_else_is_hung_up_on(engine: Engine, front: SqliteS
 
 
 def test_a_change_too_large_for_a_frame_is_told_before_it_is_sent(front: SqliteStore, monkeypatch: Any) -> None:
-    monkeypatch.setattr(remote, "FRAME_BYTES", 1000)
+    monkeypatch.setattr(frames, "FRAME_BYTES", 1000)
     with pytest.raises(ValueError, match="too large"):
         front.commit(Change(puts=[doc(body={"x": "y" * 2000})]))
     front.commit(Change(puts=[doc()]))
@@ -463,10 +464,10 @@ def test_a_closed_front_fails_what_waits_and_takes_no_more(tmp_path: Path) -> No
 
 
 def test_frames_are_cut_wherever_the_stream_is() -> None:
-    stream = b"".join(remote.frame(i, "x" * i) for i in range(1, 20))
-    frames, found = remote.Frames(), []
+    stream = b"".join(frames.frame(i, "x" * i) for i in range(1, 20))
+    cutter, found = frames.Frames(), []
     for at in range(0, len(stream), 7):
-        found += [(number, msgspec.msgpack.decode(body)) for number, body in frames.feed(stream[at : at + 7])]
+        found += [(number, msgspec.msgpack.decode(body)) for number, body in cutter.feed(stream[at : at + 7])]
     assert found == [(i, "x" * i) for i in range(1, 20)]
 
 
@@ -475,7 +476,7 @@ def test_every_row_of_a_change_survives_the_socket() -> None:
         puts=[doc(body={"moment": 1.5, "list": [1, None, True]})],
         rows=[ObjectPut(row=ObjectRow(bucket="b", key="k", inline=os.urandom(100)), if_none_match=True)],
     )
-    ((_, body),) = remote.Frames().feed(bytes(remote.frame(1, given)))
+    ((_, body),) = frames.Frames().feed(bytes(frames.frame(1, given)))
     assert msgspec.msgpack.decode(body, type=Change) == given
 
 

@@ -1,8 +1,7 @@
-"""Fronts send their changes to the writer of the engine process over a Unix socket, and survive its restarts.
+"""The writer as fronts have it: changes go over a Unix socket to the engine process, and survive its restarts.
 
-A frame is a length, a number and a MessagePack body: the client's name first, then changes; an answer carries the
-number of its change. A change whose answer was lost is sent again under the same name and number, by which the writer
-knows if it is written already: nothing acknowledged is lost, and nothing is written twice.
+A change whose answer was lost is sent again under the same name and number, by which the writer knows if it is written
+already: nothing acknowledged is lost, and nothing is written twice.
 """
 
 from __future__ import annotations
@@ -10,237 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import socket
-import struct
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
-
-import msgspec
+from typing import cast
 
 from penstock.store import changes
-from penstock.store.records import Change, Stale, StoreFailed, Taken, Unavailable, Unmet
+from penstock.store.frames import Frames, address, frame, outcome
+from penstock.store.listener import WriterServer
+from penstock.store.records import Change, Unavailable
 
-HEAD = struct.Struct(">IQ")
-"""The bytes that follow, the number included; the number of the change."""
-NUMBER_BYTES = 8
-FRAME_BYTES = 64 * 1024 * 1024
-"""A change may not be larger, encoded."""
+__all__ = ["RemoteWriter", "WriterServer"]
+"""Both ends of the socket."""
+
 PATIENCE_S = 30.0
 """How long a change waits for a writer that is away."""
 AGAIN_S = (0.01, 0.02, 0.05, 0.1, 0.25)
 """Pauses between attempts to connect; the last one goes on."""
-PATH_BYTES = 100
-"""What a socket's address holds, with a little room."""
-
-_change = msgspec.msgpack.Decoder(Change)
-_fault = msgspec.msgpack.Decoder(tuple[str, list[str]])
-_encoder = msgspec.msgpack.Encoder()
-
-
-@contextlib.contextmanager
-def address(path: str | Path) -> Iterator[str]:
-    """The socket's path, through a descriptor of its folder where it is too long for an address."""
-    if len(os.fsencode(path)) <= PATH_BYTES:
-        yield str(path)
-        return
-    folder, name = os.path.split(os.path.abspath(path))
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{name}"
-    finally:
-        os.close(descriptor)
-
-
-def frame(number: int, body: Any) -> bytearray:
-    """One message, as it goes over the socket.
-
-    Raises: ValueError, when it is too large; what msgspec raises for what MessagePack cannot hold.
-    """
-    buffer = bytearray(HEAD.size)
-    _encoder.encode_into(body, buffer, HEAD.size)
-    if len(buffer) > FRAME_BYTES:
-        raise ValueError(f"the change is too large: {len(buffer)} bytes of at most {FRAME_BYTES}")
-    HEAD.pack_into(buffer, 0, len(buffer) - HEAD.size + NUMBER_BYTES, number)
-    return buffer
-
-
-class Frames:
-    """Cuts a stream of bytes into (number, body)."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, piece: bytes) -> Iterator[tuple[int, bytes]]:
-        """The messages that are complete now.
-
-        Raises: ValueError, for what is no frame.
-        """
-        buffer, at = self._buffer, 0
-        buffer += piece
-        while len(buffer) - at >= HEAD.size:
-            size, number = HEAD.unpack_from(buffer, at)
-            if not NUMBER_BYTES <= size <= FRAME_BYTES:
-                raise ValueError(f"no frame: {size} bytes")
-            end = at + HEAD.size - NUMBER_BYTES + size
-            if len(buffer) < end:
-                break
-            yield number, bytes(buffer[at + HEAD.size : end])
-            at = end
-        del buffer[:at]
-
-
-def fault(error: Exception) -> tuple[str, list[str]]:
-    """What an outcome is called on the socket."""
-    if isinstance(error, (Stale, Taken)):
-        return type(error).__name__, list(error.ref)
-    if isinstance(error, Unmet):
-        return "Unmet", [error.bucket, error.key]
-    text = str(error) if isinstance(error, StoreFailed) else f"{type(error).__name__}: {error}"
-    return "StoreFailed", [text.encode(errors="replace").decode()]
-
-
-def outcome(body: bytes) -> Exception | None:
-    """The outcome that an answer tells."""
-    if not body:
-        return None
-    name, words = _fault.decode(body)
-    match name:
-        case "Stale":
-            return Stale(words)
-        case "Taken":
-            return Taken(words)
-        case "Unmet":
-            return Unmet(*words)
-    return StoreFailed(*words)
-
-
-# --- the engine's side
-
-
-class Commits(Protocol):
-    """What the server asks of the writer."""
-
-    def submit_once(
-        self, change: Change, change_id: str, settle: Callable[[Any, Exception | None], None], flush: Callable[[], None]
-    ) -> None: ...
-
-
-class WriterServer:
-    """Takes changes from fronts over a Unix socket (mode 0600) and hands them to the writer; a thread a front."""
-
-    def __init__(self, writer: Commits, path: str | Path):
-        self._path, self._writer = Path(path), writer
-        self._links: set[_Link] = set()
-        self._lock = threading.Lock()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._thread = threading.Thread(target=self._accept, name="writer-socket", daemon=True)
-
-    def start(self) -> None:
-        """Listens; fronts that wait connect within a quarter of a second."""
-        self._path.unlink(missing_ok=True)  # of an engine that was killed; the data folder's lock says it is gone
-        with address(self._path) as bound:
-            self._socket.bind(bound)
-        self._path.chmod(0o600)
-        self._socket.listen(128)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Drops the fronts; what they have in flight they send to the next engine."""
-        if self._thread.is_alive():
-            self._socket.shutdown(socket.SHUT_RDWR)
-            self._thread.join()
-            self._path.unlink(missing_ok=True)
-        self._socket.close()
-        with self._lock:
-            links = list(self._links)
-        for link in links:
-            link.drop()
-            link.thread.join()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connected, _ = self._socket.accept()
-            except OSError:
-                return
-            link = _Link(connected, self._writer, self._forget)
-            with self._lock:
-                self._links.add(link)
-            link.thread.start()
-
-    def _forget(self, link: _Link) -> None:
-        with self._lock:
-            self._links.discard(link)
-
-
-class _Link:
-    """One front's connection: its thread reads changes, the writer's thread answers once a transaction."""
-
-    def __init__(self, connected: socket.socket, writer: Commits, ended: Callable[[_Link], None]):
-        self._socket, self._writer, self._ended = connected, writer, ended
-        self._client = ""
-        self._answers = bytearray()
-        self._lock = threading.Lock()
-        self._open = True
-        self.thread = threading.Thread(target=self._read, name="writer-link", daemon=True)
-
-    def drop(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def _read(self) -> None:
-        frames = Frames()
-        try:
-            while piece := self._socket.recv(262_144):
-                for number, body in frames.feed(piece):
-                    self._take(number, body)
-        except (OSError, ValueError, msgspec.DecodeError, StoreFailed):
-            pass  # the front is gone, speaks something else, or the writer is closing: the front sends again
-        finally:
-            with self._lock:
-                self._open = False
-                self._socket.close()
-            self._ended(self)
-
-    def _take(self, number: int, body: bytes) -> None:
-        if not self._client:
-            self._client = msgspec.msgpack.decode(body, type=str)
-            return
-        try:
-            change = _change.decode(body)
-        except msgspec.DecodeError as error:
-            self._settle(number, None, StoreFailed(f"the change is malformed: {error}"))
-            self.flush()
-            return
-        self._writer.submit_once(change, f"{self._client}:{number}", partial(self._settle, number), self.flush)
-
-    def _settle(self, number: int, _: Any, error: Exception | None) -> None:
-        answer = HEAD.pack(NUMBER_BYTES, number) if error is None else frame(number, fault(error))
-        with self._lock:
-            self._answers += answer
-
-    def flush(self) -> None:
-        """Sends the answers; a front that takes none is dropped, since the writer waits for nobody."""
-        with self._lock:
-            if not self._open or not self._answers:
-                return
-            try:
-                sent = self._socket.send(self._answers, socket.MSG_DONTWAIT)
-            except OSError:
-                sent = 0
-            if sent < len(self._answers):
-                self.drop()
-            self._answers.clear()
-
-
-# --- the front's side
 
 
 class _Pending:

@@ -19,13 +19,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from penstock.store import changes
-from penstock.store.records import Change, StoreFailed, Unavailable
-from penstock.store.remote import RemoteWriter, WriterServer
+from penstock.store.records import Change, StoreFailed
 from penstock.store.schema import migrate
 from penstock.store.statements import Run
-
-__all__ = ["RemoteWriter", "StoreFailed", "Unavailable", "Writer", "WriterServer"]
-"""The writer, and what fronts see of it."""
 
 TOGETHER = 256
 """Jobs in one transaction at most: what comes later waits for the next."""
