@@ -19,8 +19,20 @@ import pytest
 import uvloop
 
 from penstock import Refused
-from penstock.store import changes, frames, schema
-from penstock.store.records import Change, Document, ObjectPut, ObjectRow, Query, Stale, StoreFailed, Taken, Unavailable
+from penstock.store import changes, documents, frames, schema
+from penstock.store.objects import Listing
+from penstock.store.records import (
+    Change,
+    Document,
+    ObjectPut,
+    ObjectQuery,
+    ObjectRow,
+    Query,
+    Stale,
+    StoreFailed,
+    Taken,
+    Unavailable,
+)
 from penstock.store.remote import RemoteWriter, WriterServer
 from penstock.store.sqlite import SqliteReads, SqliteStore
 from penstock.store.writer import Writer
@@ -200,9 +212,6 @@ def test_a_listing_of_folders_reads_a_few_rows_of_each(store: SqliteStore, path:
         rows = counted()
         return type("Rows", (), {"__iter__": lambda self: rows, "close": lambda self: cursor.close()})()
 
-    from penstock.store.objects import Listing
-    from penstock.store.records import ObjectQuery
-
     connection = sqlite3.connect(path)
     page = Listing(counting, ObjectQuery(bucket="b", delimiter="/")).read()
     connection.close()
@@ -225,7 +234,6 @@ PAGES = [
 
 @pytest.mark.parametrize("query", PAGES, ids=repr)
 def test_a_page_is_a_range_of_an_index_and_is_not_sorted(store: SqliteStore, path: Path, query: Query) -> None:
-    from penstock.store import documents
 
     connection = sqlite3.connect(path)
     text, values = documents.page(query)
