@@ -166,6 +166,7 @@ def test_a_missing_script_is_told_by_name(sandbox: Sandbox):
 def stand_for_pip(sandbox: Sandbox, program: str) -> str:
     """A program in pip's place: what it is asked, and what becomes of its answer, is what counts here."""
     (sandbox.folder / "fake" / "pip").mkdir(parents=True)
+    (sandbox.folder / "fake" / "pip" / "__init__.py").touch()
     (sandbox.folder / "fake" / "pip" / "__main__.py").write_text(program)
     return str(sandbox.folder / "fake")
 
