@@ -51,6 +51,8 @@ def sent(operation: Operation, protocol: str, params: dict[str, Any]) -> Request
         key.lower(): value if isinstance(value, str) else value.decode("utf-8") for key, value in ready.headers.items()
     }
     body = body.encode() if isinstance(body, str) else bytes(body)
+    if protocol == "rest-xml" and operation.streaming_input is None:
+        body = body.replace(b"\r", b"&#xD;")  # as a handler of botocore's S3 client does
     if "content-length" in headers:
         headers["content-length"] = str(len(body))  # an HTTP server has seen to that
     return Request(ready.method, url.path, url.query, headers, body)

@@ -105,9 +105,7 @@ def _json(
     out = Outgoing(shape)
     body: dict[str, Any] = {} if protocol == "rest-json" else {"__type": code}
     body[word] = message
-    body.update(_members(service, shape, members, cbor))
-    for name in out.elsewhere:
-        body.pop(name, None)
+    body.update(_members(service, shape, {k: v for k, v in members.items() if k not in out.elsewhere}, cbor))
     version = service.json_version if service is not None and protocol == "json" else "1.1"
     headers = {"x-amzn-requestid": request_id, "content-type": f"application/x-amz-json-{version}"}
     if cbor:

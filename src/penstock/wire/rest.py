@@ -66,7 +66,8 @@ class Template:
             if len(parts) != len(self.pieces) or not parts[-1]:
                 return None
         else:
-            parts = given.rstrip("/").split("/") if given.rstrip("/") else []
+            given = given.removesuffix("/")
+            parts = given.split("/") if given else []
             if len(parts) != len(self.pieces):
                 return None
         labels = {}

@@ -180,6 +180,7 @@ class _Paths:
 
     def __init__(self, owner: Service):
         self._routes: dict[str, list[_Route]] = {}
+        self._plain: dict[str, list[_Route]] = {}
         for operation in owner.operations.values():
             self._routes.setdefault(operation.method, []).append(_Route(operation))
         for routes in self._routes.values():
@@ -193,7 +194,14 @@ class _Paths:
                 )
             )
 
+        for method, routes in self._routes.items():
+            self._plain[method] = [each for each in routes if not each.template.statics and not each.queries]
+
     def find(self, request: Request) -> Operation | None:
+        if not request.query:
+            for route in self._plain.get(request.method, ()):
+                if route.needs_hold({}, request.headers) and route.template.match(request.path) is not None:
+                    return route.operation
         given = dict(pairs(request.query)) if request.query else {}
         second: Operation | None = None
         for route in self._routes.get(request.method, ()):
