@@ -97,7 +97,7 @@ class Front:
         if name == "telemetry":
             return Reply(200, {"content-type": "text/plain"}, b"")
         scope = sigv4.scope(request)
-        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        if request.method == "POST" and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
             request.body = await self.read_whole(receive)  # a query service names its operation in the body
         operation = self.router.find(request, scope.service if scope else None, name)
         route.append(operation)

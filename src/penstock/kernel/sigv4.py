@@ -19,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from urllib.parse import quote, unquote, unquote_to_bytes
 
+from penstock.kernel import sigv2
 from penstock.wire.message import Request
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -167,7 +168,7 @@ class Scope:
     """The same as seconds since 1970."""
     token: str | None = None
     kind: str = "header"
-    """"header" or "query" (a presigned address)."""
+    """"header", "query" (a presigned address) or "old-query" (one by sigv2)."""
     expires_s: int = 0
     """How long a presigned address holds."""
     payload_hash: str = ""
@@ -202,8 +203,8 @@ def scope(request: Request) -> Scope | None:
         given = dict(_query_pairs(request.query))
         if "X-Amz-Algorithm" in given or "X-Amz-Signature" in given:
             return _from_query({key: unquote(value) for key, value in given.items()}, request)
-    if "Signature=" in request.query and "AWSAccessKeyId=" in request.query:
-        raise _unsupported()
+    if "AWSAccessKeyId=" in request.query:
+        return _from_old_query(request)
     return None
 
 
@@ -269,6 +270,28 @@ def _from_query(given: dict[str, str], request: Request) -> Scope:
         kind="query",
         expires_s=_expiry(given.get("X-Amz-Expires"), service),
         payload_hash=given.get("X-Amz-Content-Sha256") or request.headers.get("x-amz-content-sha256", ""),
+    )
+
+
+def _from_old_query(request: Request) -> Scope:
+    """A presigned S3 address of the old form. It names no region: S3's first one is taken."""
+    address = sigv2.read(request)
+    if address is None:
+        sentence = "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters"
+        raise AuthError("malformed-query", sentence)
+    if not (address.expires.isascii() and address.expires.isdigit()):
+        raise AuthError("malformed-query", f"Invalid date (should be seconds since epoch): {address.expires[:100]}")
+    return Scope(
+        access_key=address.access_key,
+        date="",
+        region="us-east-1",
+        service="s3",
+        signature=address.signature,
+        signed_headers=(),
+        stamp=address.expires,
+        amz_date=float(address.expires),
+        token=address.token,
+        kind="old-query",
     )
 
 
@@ -355,6 +378,12 @@ def verify(request: Request, scope: Scope, secret: str, now: float, body_sha256:
     (then its digest must be compared with `scope.payload_hash` by whoever receives it).
     Raises: AuthError.
     """
+    if scope.kind == "old-query":
+        if scope.amz_date < now:
+            raise AuthError("expired")
+        if not _same(sigv2.sign(request, scope.stamp, secret), scope.signature):
+            raise AuthError("mismatch")
+        return None
     _check_moment(scope, now)
     payload = _payload_hash(request, scope, body_sha256)
     if "host" not in scope.signed_headers:

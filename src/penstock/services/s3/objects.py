@@ -123,6 +123,7 @@ def _look(call: Call) -> tuple[ObjectRow, dict[str, Any], int, int]:
     if span is None:
         return row, shown, 0, row.size_bytes
     start, length = span
+    shown["_status"] = 206
     shown["ContentLength"] = length
     shown["ContentRange"] = f"bytes {start}-{start + length - 1}/{row.size_bytes}"
     if params.get("PartNumber") is not None and "-" in row.etag:
