@@ -365,8 +365,8 @@ def test_a_job_that_cannot_be_created_fails_its_step_and_leaves_nothing(works: W
 
 def test_a_refused_registration_leaves_no_group_behind(works: Works) -> None:
     register = {"Name": "R", "Type": "RegisterModel", "Arguments": {
-        "ModelPackageGroupName": "fresh", "ModelApprovalStatus": "Perhaps"}}  # fmt: skip
-    works.create(pipeline(register))
+        "ModelPackageGroupName": "fresh", "ModelApprovalStatus": {"Get": "Parameters.Approval"}}}  # fmt: skip
+    works.create(pipeline(register, Parameters=[{"Name": "Approval", "Type": "String", "DefaultValue": "Perhaps"}]))
     arn = works.start()
     works.look(arn)
     assert "CreateModelPackage" in works.steps(arn)["R"]["FailureReason"]

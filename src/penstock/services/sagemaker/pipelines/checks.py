@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.kernel.shapes import misfits
 from penstock.services.sagemaker.pipelines.expressions import function_of
 
 
@@ -60,6 +61,13 @@ MOST: dict[str, tuple[tuple[str, int], ...]] = {
     "Processing": (("ProcessingInputs", 10), ("ProcessingOutputConfig.Outputs", 10), ("Environment", 100)),
     "Training": (("InputDataConfig", 20), ("HyperParameters", 100), ("AlgorithmSpecification.MetricDefinitions", 40)),
 }
+CREATED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Processing": ("CreateProcessingJob", ("ProcessingJobName",)),
+    "Training": ("CreateTrainingJob", ("TrainingJobName",)),
+    "Model": ("CreateModel", ("ModelName",)),
+    "RegisterModel": ("CreateModelPackage", ("ModelPackageName",)),
+}
+"""The operation that takes a step's arguments, and the members that the engine adds."""
 DURATION = re.compile(r"P?(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+S)?)?", re.IGNORECASE)
 RETRIED = frozenset({
     "Step.SERVICE_FAULT", "Step.THROTTLING", "SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR",
@@ -123,6 +131,10 @@ def check_arguments(name: str, kind: str, arguments: dict[str, Any]) -> None:
         value = _member(arguments, path)
         if isinstance(value, (list, dict)) and function_of(value) is None and len(value) > most:
             raise Malformed(f"Step '{name}' has {len(value)} {path}; the maximum is {most}.")
+    if kind in CREATED_BY:
+        operation, named = CREATED_BY[kind]
+        for misfit in misfits("sagemaker", operation, arguments, lambda value: function_of(value) is not None, named):
+            raise Malformed(f"Model Validation failed in step '{name}': {misfit}.")
 
 
 def check_policies(name: str, raw: dict[str, Any]) -> None:
