@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from penstock.services.sagemaker.search import matches, sort_key, values
+from penstock.services.sagemaker.search import demanded, matches, sort_key, values
 
 JOB = {
     "TrainingJobName": "job-1",
@@ -195,3 +195,19 @@ def test_fifty_tags_come_in_one_page(registry: Any, client: Any) -> None:
     answer = registry.list_tags(ResourceArn=arn)
     assert len(answer["Tags"]) == 50
     assert "NextToken" not in answer
+
+
+def test_a_name_that_must_be_narrows_the_question() -> None:
+    wanted = one("TrainingJobName", "Equals", "job-1")
+    assert demanded({"Filters": [wanted]}, "TrainingJobName") == "job-1"
+    assert demanded({"Filters": [wanted], "Operator": "Or"}, "TrainingJobName") is None
+    assert demanded({"Filters": [one("TrainingJobName", "NotEquals", "job-1")]}, "TrainingJobName") is None
+
+
+def test_the_versions_of_a_group_are_found(registry: Any) -> None:
+    for group in ("g1", "g1", "g2"):
+        registry.create_model_package(ModelPackageGroupName=group)
+    wanted = one("ModelPackageGroupName", "Equals", "g1")
+    packages = found(registry, "ModelPackage", wanted, SortBy="ModelPackageVersion", SortOrder="Ascending")
+    assert [(one["ModelPackageGroupName"], one["ModelPackageVersion"]) for one in packages] == [("g1", 1), ("g1", 2)]
+    assert len(found(registry, "ModelPackage", one("ModelApprovalStatus", "Equals", "PendingManualApproval"))) == 3

@@ -379,3 +379,20 @@ def test_who_is_no_user_must_name_one(client: Any) -> None:
         "ValidationError",
         "Must specify userName when calling with non-User credentials",
     )
+
+
+# --- instance profiles
+def test_a_role_in_an_instance_profile_cannot_be_deleted(client: Any) -> None:
+    iam = client("iam")
+    make_role(client, "Machine")
+    iam.create_instance_profile(InstanceProfileName="box")
+    iam.add_role_to_instance_profile(InstanceProfileName="box", RoleName="Machine")
+    (profile,) = iam.list_instance_profiles_for_role(RoleName="Machine")["InstanceProfiles"]
+    assert profile["Arn"] == f"arn:aws:iam::{client.account}:instance-profile/box"
+    assert profile["Roles"][0]["AssumeRolePolicyDocument"] == TRUST
+    assert refused(iam.delete_role, RoleName="Machine")[0] == "DeleteConflict"
+    assert refused(iam.delete_instance_profile, InstanceProfileName="box")[0] == "DeleteConflict"
+    iam.remove_role_from_instance_profile(InstanceProfileName="box", RoleName="Machine")
+    iam.delete_role(RoleName="Machine")
+    iam.delete_instance_profile(InstanceProfileName="box")
+    assert iam.list_instance_profiles()["InstanceProfiles"] == []

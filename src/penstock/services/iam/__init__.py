@@ -6,4 +6,4 @@ Kept and shown only: policies (inline, managed, boundaries, trust within an acco
 permission yet.
 """
 
-FOLDERS = ("roles", "policies", "users")
+FOLDERS = ("roles", "policies", "users", "profiles")

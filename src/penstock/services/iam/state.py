@@ -47,6 +47,18 @@ POLICY = Resource(
     missing=("NoSuchEntity", "Policy {name} was not found.", 404),
     exists=("EntityAlreadyExists", "A policy called {name} already exists. Duplicate names are not allowed.", 409),
 )
+PROFILE = Resource(
+    "iam.instance-profile",
+    key="InstanceProfileName",
+    path="instance-profile{name}",
+    arn="Arn",
+    regional=False,
+    created="CreateDate",
+    updated="",
+    paging=MARKERS,
+    missing=("NoSuchEntity", "Instance Profile {name} cannot be found.", 404),
+    exists=("EntityAlreadyExists", "Instance Profile {name} already exists.", 409),
+)
 
 
 def conflict(sentence: str) -> ServiceError:

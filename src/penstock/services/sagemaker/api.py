@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.kernel import pages, tags
-from penstock.kernel.call import Call
+from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError, invalid
 from penstock.services.sagemaker import search as searching
 from penstock.services.sagemaker.experiments import links
@@ -14,19 +14,23 @@ from penstock.store.records import Document, Query, TagsGone, TagsPut
 
 TAG_PAGES = pages.Paging(default=50)
 
-RECORDS = {
-    "TrainingJob": ("sagemaker.training-job", "TrainingJob"),
-    "HyperParameterTuningJob": ("sagemaker.tuning-job", "HyperParameterTuningJob"),
-    "Experiment": ("sagemaker.experiment", "Experiment"),
-    "ExperimentTrial": ("sagemaker.trial", "Trial"),
-    "ExperimentTrialComponent": ("sagemaker.trial-component", "TrialComponent"),
-    "Endpoint": ("sagemaker.endpoint", "Endpoint"),
-    "ModelPackage": ("sagemaker.model-package", "ModelPackage"),
-    "ModelPackageGroup": ("sagemaker.model-package-group", "ModelPackageGroup"),
-    "Pipeline": ("sagemaker.pipeline", "Pipeline"),
-    "PipelineExecution": ("sagemaker.pipeline-execution", "PipelineExecution"),
+RECORDS: dict[str, tuple[str, str, str, str]] = {
+    "TrainingJob": ("sagemaker.training-job", "TrainingJob", "TrainingJobName", ""),
+    "HyperParameterTuningJob": ("sagemaker.tuning-job", "HyperParameterTuningJob", "HyperParameterTuningJobName", ""),
+    "Experiment": ("sagemaker.experiment", "Experiment", "ExperimentName", ""),
+    "ExperimentTrial": ("sagemaker.trial", "Trial", "TrialName", "ExperimentName"),
+    "ExperimentTrialComponent": ("sagemaker.trial-component", "TrialComponent", "TrialComponentName", ""),
+    "Endpoint": ("sagemaker.endpoint", "Endpoint", "EndpointName", ""),
+    "ModelPackage": ("sagemaker.model-package", "ModelPackage", "ModelPackageName", "ModelPackageGroupName"),
+    "ModelPackageGroup": ("sagemaker.model-package-group", "ModelPackageGroup", "ModelPackageGroupName", ""),
+    "Pipeline": ("sagemaker.pipeline", "Pipeline", "PipelineName", ""),
+    "PipelineExecution": ("sagemaker.pipeline-execution", "PipelineExecution", "", ""),
 }
-"""What Search looks through: a Resource's kind, and the member of a result that holds the record."""
+"""What Search looks through: a Resource's kind, and the member of a result that holds the record.
+
+Then the members of the record that are the document's name and its parent, where there are such: a search for one of these is
+a question to the store.
+"""
 JOBS = {"training-job": "TrainingJob", "processing-job": "ProcessingJob", "transform-job": "TransformJob"}
 BATCH = 500
 
@@ -64,6 +68,7 @@ def _tagged(call: Call) -> str:
 
 
 # --- search
+@slow
 def search(call: Call) -> dict[str, Any]:
     """Finds resources by what Describe shows of them and by their tags.
 
@@ -75,9 +80,11 @@ def search(call: Call) -> dict[str, Any]:
         raise ServiceError(
             "NotImplemented", f"Penstock does not serve sagemaker:Search of {given['Resource']} (yet).", 501
         )
-    kind, member = RECORDS[given["Resource"]]
-    expression = _narrowed(given)
-    found = [(name, record) for name, record in _records(call, kind) if searching.matches(record, expression)]
+    kind, member, named, parent = RECORDS[given["Resource"]]
+    expression = _visible(given)
+    query = Query(kind=kind, account=call.account, region=call.region, order="name", limit=BATCH)
+    query.name_prefix, query.parent = searching.demanded(expression, named), searching.demanded(expression, parent)
+    found = [(name, record) for name, record in _records(call, query) if searching.matches(record, expression)]
     order = given.get("SortBy", "LastModifiedTime")
     descending = given.get("SortOrder", "Descending") == "Descending"
     answer = pages.cut(
@@ -91,7 +98,7 @@ def search(call: Call) -> dict[str, Any]:
     return {**answer, "TotalHits": {"Value": len(found), "Relation": "EqualTo"}}
 
 
-def _narrowed(given: dict[str, Any]) -> dict[str, Any]:
+def _visible(given: dict[str, Any]) -> dict[str, Any]:
     """The expression, and with it the conditions of visibility."""
     expression: dict[str, Any] = given.get("SearchExpression", {})
     visible = given.get("VisibilityConditions")
@@ -101,10 +108,9 @@ def _narrowed(given: dict[str, Any]) -> dict[str, Any]:
     return {"SubExpressions": [expression, {"Filters": filters}]}
 
 
-def _records(call: Call, kind: str) -> list[tuple[str, dict[str, Any]]]:
-    """The name and the record of each resource of a kind, in the account and region."""
-    show = SHOWN.get(kind, _shown)
-    query = Query(kind=kind, account=call.account, region=call.region, order="name", limit=BATCH)
+def _records(call: Call, query: Query) -> list[tuple[str, dict[str, Any]]]:
+    """The name and the record of each resource that the query lets through."""
+    show = SHOWN.get(query.kind, _shown)
     records: list[tuple[str, dict[str, Any]]] = []
     while True:
         documents = call.app.store.page(query)

@@ -27,6 +27,16 @@ def matches(record: Record, expression: Mapping[str, Any]) -> bool:
     return any(results) if expression.get("Operator") == "Or" else all(results)
 
 
+def demanded(expression: Mapping[str, Any], name: str) -> str | None:
+    """The value that a property must have for a record to fit, if the expression says so at its top."""
+    if not name or expression.get("Operator") == "Or":
+        return None
+    for one in expression.get("Filters", []):
+        if one["Name"] == name and one.get("Operator", "Equals") == "Equals":
+            return str(one.get("Value", ""))
+    return None
+
+
 def values(record: Any, name: str) -> Iterator[Any]:
     """All that a dotted name stands for: lists give each of their items, keys of maps may have dots themselves.
 

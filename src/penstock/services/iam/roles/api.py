@@ -9,8 +9,8 @@ from penstock.kernel import pages
 from penstock.kernel.call import Call
 from penstock.services.iam import holders
 from penstock.services.iam.rules import check_trust, encoded
-from penstock.services.iam.state import ROLE, USER, nothing
-from penstock.store.records import Document
+from penstock.services.iam.state import PROFILE, ROLE, USER, conflict, nothing
+from penstock.store.records import Document, Query
 
 LONGEST_S = 3600
 
@@ -52,7 +52,10 @@ def update_assume_role_policy(call: Call) -> None:
 
 
 def delete_role(call: Call) -> None:
-    """Raises: ServiceError DeleteConflict while it has policies."""
+    """Raises: ServiceError DeleteConflict while it has policies or is in an instance profile."""
+    role = ROLE.get(call)
+    if call.app.store.count(Query(kind=PROFILE.kind, account=call.account, parent=role.name)):
+        raise conflict("Cannot delete entity, must remove roles from instance profile first.")
     holders.delete_holder(call, ROLE)
 
 

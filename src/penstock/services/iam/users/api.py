@@ -72,6 +72,12 @@ def delete_user_permissions_boundary(call: Call) -> None:
     holders.delete_boundary(call, USER.get(call))
 
 
+def list_groups_for_user(call: Call) -> dict[str, Any]:
+    """Differs: there are no groups (CreateGroup answers 501), so a user is in none."""
+    USER.get(call)
+    return {"Groups": [], "IsTruncated": False}
+
+
 def tag_user(call: Call) -> None:
     holders.put_tags(call, USER.get(call))
 
