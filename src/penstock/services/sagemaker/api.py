@@ -28,8 +28,8 @@ RECORDS: dict[str, tuple[str, str, str, str]] = {
 }
 """What Search looks through: a Resource's kind, and the member of a result that holds the record.
 
-Then the members of the record that are the document's name and its parent, where there are such: a search for one of these is
-a question to the store.
+Then the members of the record that are the document's name and its parent, where there are such: a search for one of
+these is a question to the store.
 """
 JOBS = {"training-job": "TrainingJob", "processing-job": "ProcessingJob", "transform-job": "TransformJob"}
 BATCH = 500
