@@ -156,6 +156,45 @@ def test_cbor_holds_what_json_cannot() -> None:
     assert cborbody.decode(b"\xc1\xfb\x41\xd9\x54\xfc\x40\x10\x00\x00") == 1700000000.25
 
 
+def test_sqs_is_understood_and_answered_in_the_query_protocol_of_old_clients() -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    send = b"Action=SendMessage&MessageBody=b&MessageAttribute.1.Name=n&MessageAttribute.1.Value.DataType=String"
+    batch = b"Action=DeleteMessageBatch&DeleteMessageBatchRequestEntry.1.Id=a&DeleteMessageBatchRequestEntry.2.Id=b"
+    make = b"Action=CreateQueue&QueueName=q&Attribute.1.Name=Policy&Attribute.1.Value=9&Tag.1.Key=k&Tag.1.Value=v"
+    ask = b"Action=GetQueueAttributes&AttributeName.1=All"
+    read = {
+        which: parse(operation("sqs", which), Request("POST", "/1/q", "", form, body), "query")
+        for which, body in {
+            "SendMessage": send,
+            "DeleteMessageBatch": batch,
+            "CreateQueue": make,
+            "GetQueueAttributes": ask,
+        }.items()
+    }
+    assert read == {
+        "SendMessage": {"MessageBody": "b", "MessageAttributes": {"n": {"DataType": "String"}}},
+        "DeleteMessageBatch": {"Entries": [{"Id": "a"}, {"Id": "b"}]},
+        "CreateQueue": {"QueueName": "q", "Attributes": {"Policy": "9"}, "tags": {"k": "v"}},
+        "GetQueueAttributes": {"AttributeNames": ["All"]},
+    }
+    message = {"MessageId": "m", "Body": "b", "Attributes": {"SentTimestamp": "1"}}
+    body = reply(operation("sqs", "ReceiveMessage"), {"Messages": [message]}, "id", "query").body
+    assert isinstance(body, bytes)
+    assert (
+        b"<Message><MessageId>m</MessageId><Body>b</Body><Attribute><Name>SentTimestamp</Name><Value>1</Value>"
+        b"</Attribute></Message></ReceiveMessageResult>"
+    ) in body
+
+
+def test_sqs_tells_its_old_error_codes_beside_the_new() -> None:
+    answer = error(service("sqs"), None, "QueueDoesNotExist", "None.", 400, {}, "id", "json")
+    assert body_of(answer) == {"__type": "QueueDoesNotExist", "message": "None."}
+    assert answer.headers["x-amzn-query-error"] == "AWS.SimpleQueueService.NonExistentQueue;Sender"
+    old = error(service("sqs"), None, "QueueDoesNotExist", "None.", 400, {}, "id", "query").body
+    assert isinstance(old, bytes)
+    assert b"<Code>AWS.SimpleQueueService.NonExistentQueue</Code>" in old
+
+
 # --- query
 
 

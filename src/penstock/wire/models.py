@@ -19,6 +19,8 @@ from botocore import xform_name
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
 
+from penstock.wire import quirks
+
 PROTOCOLS = ("json", "rest-json", "rest-xml", "query", "smithy-rpc-v2-cbor")
 """What wire/ speaks, the one that botocore prefers first."""
 
@@ -83,7 +85,26 @@ def service(name: str) -> Service:
         description = _loader().load_service_model(name, "service-2")
     except Exception as error:
         raise KeyError(name) from error
+    if name == "sqs":
+        for shape, (code, status) in quirks.SQS_ERRORS.items():
+            told = {"code": code, "httpStatusCode": status, "senderFault": True}
+            description["shapes"].get(shape, {}).setdefault("error", told)
     return Service(name, ServiceModel(description, name))
+
+
+def _sqs_of_old(description: Any) -> Any:
+    """Gives SQS's model with the names of the query protocol, which it has forgotten."""
+    model = msgspec.json.decode(msgspec.json.encode(description))
+    model["metadata"]["xmlNamespace"] = quirks.SQS_NAMESPACE
+    for name, shape in model["shapes"].items():
+        if name in quirks.SQS_ITEMS:
+            shape["member"]["locationName"] = quirks.SQS_ITEMS[name]
+        if name in quirks.SQS_PAIRS:
+            shape["key"]["locationName"], shape["value"]["locationName"] = quirks.SQS_PAIRS[name]
+        for member in shape.get("members", {}).values():
+            if member["shape"] in quirks.SQS_MAPS:
+                member["locationName"] = quirks.SQS_MAPS[member["shape"]]
+    return model
 
 
 class Service:
@@ -116,6 +137,14 @@ class Service:
             return dict(_loader().load_service_model(self.name, "paginators-1").get("pagination", {}))
         except Exception:  # botocore has no paginators for this service
             return {}
+
+    @cached_property
+    def query_face(self) -> Service:
+        """The service with the names of its query protocol: itself, except for SQS, whose model has forgotten them."""
+        if self.name != "sqs":
+            return self
+        old = _sqs_of_old(_loader().load_service_model("sqs", "service-2"))
+        return Service(self.name, ServiceModel(old, self.name))
 
     @cached_property
     def errors(self) -> dict[str, Any]:

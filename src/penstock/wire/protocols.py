@@ -159,8 +159,9 @@ class Query(Codec):
     """query: form parameters in, XML out."""
 
     def __init__(self, operation: Operation):
+        service, name = operation.service.query_face, operation.name
+        operation = service.operations[name]
         super().__init__(operation)
-        service, name = operation.service, operation.name
         self._read = querybody.reader(service).compile(operation.input) if operation.input is not None else None
         namespace = f' xmlns="{service.xml_namespace}"' if service.xml_namespace else ""
         self._start, self._end = f"<{name}Response{namespace}>", f"</{name}Response>"
