@@ -1,0 +1,14 @@
+"""The old name of `sagemaker_training.encoders`."""
+
+from sagemaker_training.encoders import (  # noqa: F401
+    array_to_csv,
+    array_to_json,
+    array_to_npy,
+    csv_to_numpy,
+    decode,
+    encode,
+    json_to_numpy,
+    npy_to_numpy,
+)
+
+default_decoder = decode

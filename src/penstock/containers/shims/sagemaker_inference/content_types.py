@@ -1,0 +1,5 @@
+"""Content types by name."""
+
+from sagemaker_training.content_types import *  # noqa: F403
+
+TEXT = "text/plain"

@@ -1,0 +1,6 @@
+"""Content types that XGBoost's container reads besides CSV."""
+
+X_LIBSVM = "text/x-libsvm"
+LIBSVM = "text/libsvm"
+X_PARQUET = "application/x-parquet"
+X_RECORDIO_PROTOBUF = "application/x-recordio-protobuf"
