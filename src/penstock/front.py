@@ -46,9 +46,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 class Front:
     """One process's answers to the API."""
 
-    def __init__(self, app: App, commit: Callable[[Change], Awaitable[None]] | None = None):
+    def __init__(self, app: App):
         self.app = app
-        self.commit = commit or (lambda change: asyncio.wrap_future(app.store.submit(change)))
         self.router = Router(app.services)
         self.hosts = {app.settings.host, "127.0.0.1", "localhost", "[::1]", socket.gethostname().lower()}
 
@@ -153,7 +152,7 @@ class Front:
                 else:
                     result = self.app.perform(call, operation)
                 if call.change:
-                    await self.commit(call.change)
+                    await self.app.store.commit_async(call.change)
                 return protocols.reply(operation, result, request_id, protocol)
             except (Stale, Taken):
                 if attempt == RERUNS - 1:

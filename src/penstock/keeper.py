@@ -20,14 +20,17 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 
 from penstock import Refused, server
+from penstock.runs import runner
+from penstock.runs.base import RUNNING, STARTING
+from penstock.runs.folder import RunFolder
 from penstock.settings import Settings
 
 log = logging.getLogger("penstock.keeper")
@@ -66,12 +69,13 @@ class Keeper:
         Raises: Refused when the folder is in use, a port is taken, or no sandbox can be made.
         """
         with lock(self.settings.data):
-            start_runner(self.settings)
+            server.writer_socket(self.settings).unlink(missing_ok=True)  # of an engine that was killed
+            runner.launch(self.settings.data)  # nothing happens where one lives already
             parts = server.prepare(self.settings)
             api, doorway = bind(self.settings.host, self.settings.port), bind(self.settings.host, self.settings.doorway_port)
             ports = (api.getsockname()[1], doorway.getsockname()[1])
             self.children = [
-                Child("engine", lambda: server.run_engine(self.settings, ports)),
+                Child("engine", lambda: server.run_engine(self.settings)),
                 *(Child(f"front-{n}", lambda n=n: server.run_front(self.settings, api, n)) for n in range(self.settings.fronts)),  # type: ignore[misc]
                 Child("doorway", lambda: server.run_doorway(self.settings, doorway, ports[0])),
             ]
@@ -169,7 +173,7 @@ class Keeper:
             for child in self.children:
                 if not child.pid and child.due <= time.monotonic():
                     self._start(child)
-            if healthy(self.settings.host, port):
+            if server.writer_socket(self.settings).exists() and healthy(self.settings.host, port):
                 return
             self._sleep(0.01)
 
@@ -228,16 +232,6 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def start_runner(settings: Settings) -> None:
-    """Starts the runner unless one is watching this folder already; it is in a session of its own and outlives us."""
-    (settings.data / "sockets").mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(settings.data / "runner.log", "ab") as out:
-        subprocess.Popen(
-            [sys.executable, "-S", "-m", "penstock.runs.runner", "--data", str(settings.data)], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-            start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-        )
-
-
 def healthy(host: str, port: int) -> bool:
     """Whether a front answers."""
     try:
@@ -269,3 +263,30 @@ def running(data: Path) -> dict[str, object] | None:
         return about
     finally:
         os.close(fd)
+
+
+def end_runs(settings: Settings, kill: bool) -> int:
+    """Ends the runner when the server is down; with `kill` the runs too, else their supervisors go on without it.
+
+    Gives: how many runs go on.
+    """
+    live = [folder for folder in map(RunFolder, runs_of(settings.data)) if goes_on(folder)]
+    if kill:
+        for folder in live:
+            folder.ask_stop("stopped")
+        deadline = time.monotonic() + STOP_S
+        while any(map(goes_on, live)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    with suppress(OSError, ValueError):
+        runner.ask(settings.data, {"op": "quit"})
+    return sum(map(goes_on, live))
+
+
+def runs_of(data: Path) -> list[Path]:
+    return sorted(path for path in (data / "runs").iterdir() if (path / "spec.json").exists()) if (data / "runs").is_dir() else []
+
+
+def goes_on(folder: RunFolder) -> bool:
+    """Whether a supervisor holds the run."""
+    state = folder.look()
+    return state is not None and state.phase in (STARTING, RUNNING) and (folder.path / "lock").exists()

@@ -42,7 +42,8 @@ from penstock.runs.images.registry import LocalImages
 from penstock.runs.local import LocalExecutor
 from penstock.services import SERVICES
 from penstock.settings import Settings
-from penstock.store.remote import RemoteWriter, WriterServer
+from penstock.store.listener import WriterServer
+from penstock.store.remote import RemoteWriter
 from penstock.store.sqlite import SqliteStore, SqliteWork
 from penstock.store.writer import Writer
 from penstock.wire import models
@@ -165,7 +166,8 @@ def run_engine(settings: Settings) -> None:
     app.nudge = engine.nudge
     app.runs.listen(lambda name: engine.nudge(run_ref(app, name)))
     engine.start()
-    serving = WriterServer(writer_socket(settings), writer)
+    serving = WriterServer(writer, writer_socket(settings))
+    serving.start()
     try:
         over.wait()
     finally:
@@ -179,10 +181,11 @@ def run_front(settings: Settings, listening: socket.socket, number: int) -> None
     """A front process, until SIGTERM: requests that have begun are answered."""
 
     async def serve() -> None:
-        writer = RemoteWriter(writer_socket(settings), asyncio.get_running_loop())
+        writer = RemoteWriter(writer_socket(settings))
+        writer.attach()
         store = SqliteStore(database(settings), writer)
         try:
-            await serve_front(Front(app_of(settings, store), writer.commit_async), listening, front_socket(settings) if number == 0 else None)
+            await serve_front(Front(app_of(settings, store)), listening, front_socket(settings) if number == 0 else None)
         finally:
             store.close()
 

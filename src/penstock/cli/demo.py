@@ -20,7 +20,7 @@ from penstock.cli import pipelines, world
 from penstock.cli.clients import Clients
 from penstock.cli.world import DataOption
 from penstock.runs.base import ImageError
-from penstock.runs.images.environments import uv_program
+from penstock.runs.images.environments import find_uv
 from penstock.settings import Settings
 
 console = Console(highlight=False)
@@ -112,7 +112,7 @@ def sdk_python(settings: Settings) -> Path:
     folder = settings.data / "clients" / "sagemaker-v2"
     if (folder / ".whole").exists():
         return folder / "bin" / "python"
-    uv = uv_program()
+    uv = find_uv(dict(os.environ))
     for command in (
         [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
         [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "--compile-bytecode", SDK],

@@ -41,7 +41,7 @@ def up(
 
     def ready(about: dict[str, Any]) -> None:
         if ready_fd is not None:
-            os.write(ready_fd, json.dumps(about).encode())
+            os.write(ready_fd, json.dumps(about).encode() + b"\n")
             os.close(ready_fd)
         else:
             show(about, settings, as_json)

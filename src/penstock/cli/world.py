@@ -87,7 +87,7 @@ def start_detached(settings: Settings, quiet: bool = False) -> dict[str, Any]:
         )
     os.close(write_end)
     with os.fdopen(read_end) as ready:
-        text = ready.read()  # until ready, or until it ended
+        text = ready.readline()  # a line once it is ready, nothing if it ended
     if not text:
         process.wait(START_S)
         words = log.read_text(errors="replace").strip().splitlines()
