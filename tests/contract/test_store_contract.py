@@ -15,6 +15,7 @@ import pytest
 
 from penstock.store.base import Store, Work
 from penstock.store.records import (
+    BucketEmpty,
     Change,
     Document,
     Event,
@@ -411,6 +412,13 @@ class StoreContract:
         assert [row.version_id for row in self.versions(store).rows] == ["v2"]
         store.commit(Change(rows=[ObjectDelete(bucket="b", key="k", version_id="v2")]))
         assert store.object("b", "k") is None
+
+    def test_a_bucket_is_held_to_be_empty(self, store: Store) -> None:
+        store.commit(Change(rows=[BucketEmpty(bucket="b")]))
+        store.commit(Change(rows=[ObjectPut(row=ObjectRow(bucket="b", key="k", marker=True))]))
+        with pytest.raises(Stale):
+            store.commit(Change(rows=[BucketEmpty(bucket="b")]))
+        store.commit(Change(rows=[BucketEmpty(bucket="c")]))
 
     def test_if_none_match_puts_only_where_no_object_is(self, store: Store) -> None:
         store.commit(Change(rows=[obj("k", "v1", if_none_match=True)]))

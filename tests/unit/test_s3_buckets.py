@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.kernel.errors import ServiceError
+from penstock.store.records import Stale
 
 BUCKET = "data-bucket"
 
@@ -132,6 +133,17 @@ def test_a_put_into_a_bucket_that_is_deleted_meanwhile_fails(world: Any, s3: Any
     with pytest.raises(Exception, match=BUCKET):
         world.app.store.commit(call.change)
     assert world.app.store.object(BUCKET, "k") is None
+
+
+def test_an_object_put_while_its_bucket_is_deleted_keeps_the_bucket(world: Any, s3: Any) -> None:
+    s3("CreateBucket")
+    deletion = world.call()
+    deletion.other("s3", "DeleteBucket", Bucket=BUCKET)
+    s3("PutObject", Key="k", Body=b"x")
+    with pytest.raises(Stale):
+        world.app.store.commit(deletion.change)
+    with refused("BucketNotEmpty"):
+        s3("DeleteBucket")
 
 
 # --- settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.store import documents, objects, series, work
 from penstock.store.records import (
+    BucketEmpty,
     Change,
     ObjectDelete,
     ObjectPut,
@@ -57,6 +58,8 @@ def _apply_row(run: Run, row: Row, now: float) -> None:
             objects.put(run, row)
         case ObjectDelete():
             objects.delete(run, row)
+        case BucketEmpty():
+            objects.check_empty(run, row)
         case UploadPart():
             objects.put_part(run, row)
         case UploadGone():

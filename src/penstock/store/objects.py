@@ -10,12 +10,14 @@ import msgspec
 
 from penstock.store.documents import beyond, text
 from penstock.store.records import (
+    BucketEmpty,
     ObjectDelete,
     ObjectPage,
     ObjectPut,
     ObjectQuery,
     ObjectRow,
     Part,
+    Stale,
     Unmet,
     UploadGone,
     UploadPart,
@@ -36,6 +38,8 @@ VALUES (:bucket, :key, :version_id, 1, :marker, :modified, :size_bytes, :etag, :
 BLOB_PUT = "INSERT INTO object_blobs (seq, sha256) VALUES (:seq, :sha256) ON CONFLICT DO NOTHING"
 DELETE = f"DELETE FROM objects WHERE {KEY} AND version_id = :version_id RETURNING latest"
 PROMOTE = f"UPDATE objects SET latest = 1 WHERE seq = (SELECT max(seq) FROM objects WHERE {KEY})"
+
+ANY = "SELECT 1 FROM objects WHERE bucket = :bucket LIMIT 1"
 
 LIVE_FROM = f"""
 SELECT {COLUMNS} FROM objects
@@ -116,6 +120,12 @@ def delete(run: Run, gone: ObjectDelete) -> None:
     found = run(DELETE, {**at, "version_id": gone.version_id}).fetchone()
     if found and found[0]:
         run(PROMOTE, at)
+
+
+def check_empty(run: Run, given: BucketEmpty) -> None:
+    """Raises: Stale where the bucket has a version of any object."""
+    if run(ANY, {"bucket": given.bucket}).fetchone():
+        raise Stale(("s3.bucket", "", "", given.bucket))
 
 
 def put_part(run: Run, given: UploadPart) -> None:

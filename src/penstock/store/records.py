@@ -133,6 +133,12 @@ class ObjectDelete(msgspec.Struct, kw_only=True, tag=True):
     version_id: str = "null"
 
 
+class BucketEmpty(msgspec.Struct, kw_only=True, tag=True):
+    """Writes nothing: holds that a bucket has no version of any object (else Stale), for the deletion of the bucket."""
+
+    bucket: str
+
+
 class UploadPart(msgspec.Struct, kw_only=True, tag=True):
     """A part of a multipart upload (the upload itself is a document of kind s3.upload)."""
 
@@ -184,7 +190,7 @@ class Token(msgspec.Struct, kw_only=True, tag=True):
     expires: float
 
 
-Row = ObjectPut | ObjectDelete | UploadPart | UploadGone | TagsPut | TagsGone | Points | Token
+Row = ObjectPut | ObjectDelete | BucketEmpty | UploadPart | UploadGone | TagsPut | TagsGone | Points | Token
 
 
 class Change(msgspec.Struct, kw_only=True):

@@ -8,7 +8,7 @@ from penstock.kernel import pages
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.s3 import rules, state
-from penstock.store.records import GLOBAL, Document, ObjectQuery, Query, TagsGone, UploadGone
+from penstock.store.records import GLOBAL, BucketEmpty, Document, ObjectQuery, Query, TagsGone, UploadGone
 
 MAX_BUCKETS = 10_000
 
@@ -137,4 +137,5 @@ def delete_bucket(call: Call) -> None:
         call.delete(upload)
         call.row(UploadGone(upload_id=upload.name))
     call.delete(bucket)
+    call.row(BucketEmpty(bucket=bucket.name))  # nobody may put an object between our look and the commit
     call.row(TagsGone(arn=bucket.arn))
