@@ -36,14 +36,17 @@ class Verifier(Protocol):
 class Unchunker:
     """Decodes one aws-chunked body in constant memory.
 
-    Takes: `verifier` for signed chunks (None takes them unsigned), `length` the x-amz-decoded-content-length if known.
+    Takes: `verifier` for signed chunks (None takes them unsigned), `length` the x-amz-decoded-content-length if known,
+    `signed_trailer` whether the trailing headers must be signed (None: as the verifier says).
     A chunk's bytes are handed on before its signature is known: nothing that came may be published before `finish`.
     """
 
-    def __init__(self, verifier: Verifier | None = None, length: int | None = None):
+    def __init__(self, verifier: Verifier | None = None, length: int | None = None, signed_trailer: bool | None = None):
         self._verifier = verifier
         self._length = length
-        self._signed_trailer = verifier is not None and verifier.signed_trailer
+        if signed_trailer is None:
+            signed_trailer = verifier is not None and verifier.signed_trailer
+        self._signed_trailer = signed_trailer
         self._buffer = b""
         self._state = self._size
         self._left = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import unicodedata
 from functools import lru_cache
 
@@ -73,19 +72,28 @@ def _within_class(text: str, end: int) -> bool:
     return inside
 
 
+@lru_cache(maxsize=1)
+def _runs() -> list[tuple[int, int, str]]:
+    """Gives every run of characters of one category, as (first, last, category)."""
+    runs, start, held = [], 0, unicodedata.category("\0")
+    for code, category in enumerate(map(unicodedata.category, map(chr, range(_LETTERS_END)))):
+        if category != held:
+            runs.append((start, code - 1, held))
+            start, held = code, category
+    return [*runs, (start, _LETTERS_END - 1, held)]
+
+
 @lru_cache(maxsize=32)
 def _category(name: str) -> str:
     """Gives the characters of a Unicode category ("L", "Zs") as ranges for a class."""
-    ranges: list[str] = []
-    start = None
-    for code in range(min(_LETTERS_END, sys.maxunicode)):
-        held = unicodedata.category(chr(code)).startswith(name)
-        if held and start is None:
-            start = code
-        elif not held and start is not None:
-            ranges.append(f"{_char(start)}-{_char(code - 1)}" if code - 1 > start else _char(start))
-            start = None
-    return "".join(ranges)
+    merged: list[list[int]] = []
+    for first, last, category in _runs():
+        if category.startswith(name):
+            if merged and merged[-1][1] == first - 1:
+                merged[-1][1] = last
+            else:
+                merged.append([first, last])
+    return "".join(_char(a) if a == b else f"{_char(a)}-{_char(b)}" for a, b in merged)
 
 
 def _char(code: int) -> str:
