@@ -1,0 +1,198 @@
+"""A run's folder: the truth about the run, whoever lives or died.
+
+    spec.json   what to run, which attempt, and how (0600: it holds the job's credentials)
+    lock        locked by the supervisor while it lives; made already locked, so an unlocked one means a dead supervisor
+    running     appears when the program starts: `{"started": moment}`
+    stop        a request to stop, with the reason; appears whole
+    exit.json   the exit record; appears whole
+    1, 2 …      what an attempt needs while it runs: lower, upper, work, root (the overlay's mount point)
+
+A file that matters appears by a rename. Nothing here is synced: what a power failure loses is an exit record of which no result was
+published yet, so the run is lost and is tried again; what an exit record points at is durable before the record is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from penstock.runs import linux
+from penstock.runs.base import LOST, RUNNING, STARTING, RunSpec, RunState
+from penstock.runs.codec import dump, pack_spec, pack_state, unpack_spec, unpack_state
+
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+EXIT, STOP, RUNNING_MARK, LOCK, SPEC = "exit.json", "stop", "running", "lock", "spec.json"
+
+
+@dataclass(slots=True)
+class Setup:
+    """What a supervisor must know beside the spec; written down with it, so that the runner needs no settings."""
+
+    bwrap: str
+    sockets: str = ""
+    """The folder of front.sock and doorway.sock; empty: nobody answers."""
+    api_port: int = 4600
+    doorway_port: int = 4601
+    disable_userns: bool = True
+
+
+@dataclass(slots=True)
+class Order:
+    """A spec, its setup, and which attempt this is."""
+
+    spec: RunSpec
+    setup: Setup
+    attempt: int = 1
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class RunFolder:
+    """Reads and writes one run's folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.name = path.name
+
+    def create(self, order: Order) -> None:
+        """Makes the folder with its spec, all at once. Raises FileExistsError if the run is there."""
+        fresh = self.path.parent / f".new-{self.name}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True, mode=0o700)
+        _write(fresh / SPEC, _pack_order(order))
+        try:
+            fresh.rename(self.path)
+        except OSError as error:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise FileExistsError(str(self.path)) from error
+
+    def order(self) -> Order:
+        """What to run. Raises FileNotFoundError."""
+        packed = json.loads((self.path / SPEC).read_bytes())
+        return Order(unpack_spec(packed["spec"]), Setup(**packed["setup"]), packed["attempt"])
+
+    def look(self) -> RunState | None:
+        """The state as the folder tells it; None when there is no such run."""
+        if state := self.ended():
+            return state
+        locked = linux.is_locked(self.path / LOCK)
+        if locked is None:
+            return RunState(STARTING) if (self.path / SPEC).exists() else None
+        if locked:
+            return self._alive()
+        # A supervisor writes the record and only then lets go of its lock: look once more.
+        return self.ended() or RunState(LOST, attempt=self.order().attempt)
+
+    def _alive(self) -> RunState:
+        try:
+            mark = json.loads((self.path / RUNNING_MARK).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return RunState(STARTING)
+        return RunState(RUNNING, started=mark["started"], attempt=mark["attempt"])
+
+    def ended(self) -> RunState | None:
+        """The exit record, if there is a whole one."""
+        try:
+            return unpack_state(json.loads((self.path / EXIT).read_bytes()))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def end(self, state: RunState) -> None:
+        """Writes the exit record."""
+        _place(self.path / EXIT, dump(pack_state(state)))
+
+    def mark_running(self, started: float, attempt: int) -> None:
+        """Says that the program has started."""
+        _write(self.path / RUNNING_MARK, dump({"started": started, "attempt": attempt}))
+
+    def ask_stop(self, reason: str) -> None:
+        """Leaves the request to stop where the supervisor hears of it, now or when it starts. The first reason stays."""
+        if not (self.path / STOP).exists():
+            _place(self.path / STOP, reason.encode())
+
+    def stop_reason(self) -> str | None:
+        try:
+            return (self.path / STOP).read_text()
+        except FileNotFoundError:
+            return None
+
+    def take_lock(self) -> int | None:
+        """The supervisor's first act: gives the lock's descriptor, None if the run has, or had, a supervisor."""
+        fresh = self.path / f"lock.{os.getpid()}"
+        fresh.unlink(missing_ok=True)
+        fd = linux.lock_file(fresh)
+        try:
+            os.link(fresh, self.path / LOCK)
+        except FileExistsError:
+            if fd is not None:
+                os.close(fd)
+            return None
+        finally:
+            fresh.unlink()
+        return fd
+
+    def renew(self) -> None:
+        """Makes a lost run one that was never started, as the next attempt. The caller knows that it is lost."""
+        order = self.order()
+        for name in (EXIT, RUNNING_MARK):
+            (self.path / name).unlink(missing_ok=True)
+        # The lock goes before the count: a crash between the two repeats an attempt, the other order would lose one.
+        (self.path / LOCK).unlink(missing_ok=True)
+        order.attempt += 1
+        _place(self.path / SPEC, _pack_order(order))
+        remove_tree(self.path / str(order.attempt - 1))
+
+    def remove(self) -> None:
+        """Deletes the folder: first out of the way by a rename, so that the run is gone at once."""
+        gone = self.path.parent / f".gone-{self.name}"
+        remove_tree(gone)
+        with contextlib.suppress(FileNotFoundError):
+            self.path.rename(gone)
+            remove_tree(gone)
+
+
+def remove_tree(path: Path) -> None:
+    """Deletes a tree, folders without permissions too (an overlay leaves such ones); what another holds stays."""
+
+    def retry(function: Callable[..., Any], name: str, _: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(name), stat.S_IRWXU)
+            os.chmod(name, stat.S_IRWXU, follow_symlinks=False) if not os.path.islink(name) else None
+            if os.path.isdir(name) and not os.path.islink(name):
+                shutil.rmtree(name, ignore_errors=True)
+            else:
+                function(name)
+
+    shutil.rmtree(path, onerror=retry)
+
+
+def _pack_order(order: Order) -> bytes:
+    setup = {name: getattr(order.setup, name) for name in order.setup.__slots__}
+    return dump({"attempt": order.attempt, "setup": setup, "spec": pack_spec(order.spec)})
+
+
+def _write(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data) if len(data) < 1 << 16 else _write_all(fd, data)
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _place(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    _write(fresh, data)
+    fresh.rename(path)

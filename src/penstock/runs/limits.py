@@ -1,0 +1,296 @@
+"""What keeps a run within its memory, its processes and its disk: the best means that this machine offers.
+
+cgroup v2 (delegated to this user, by a systemd scope say), or cgroup v1 as root; else a look at the processes' memory (PSS) every second,
+with rlimits. The disk is looked at in any case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROCESSES = 8192
+OPEN_FILES = 65536
+NICE = 5
+LOOK_S = 1.0
+RESERVE_BYTES = 1 << 30
+"""What runs must leave free on the disk (or 1 % of it, if that is less)."""
+PREFIX = "penstock."
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """How limits are held here: the folder of each cgroup controller that works; none for the watch alone."""
+
+    version: int = 0
+    folders: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def memory(self) -> bool:
+        return "memory" in self.folders
+
+    def describe(self) -> str:
+        """A sentence for the operator."""
+        if not self.folders:
+            return "Limits by rlimits and a look at each run's memory every second (no cgroup may be written)."
+        rest = "" if self.memory else "; memory by a look every second"
+        return f"Limits by cgroup v{self.version} ({', '.join(sorted(self.folders))}){rest}."
+
+
+def describe() -> str:
+    """Names the means that a runner started now would find."""
+    return find_means(take=False).describe()
+
+
+def find_means(take: bool = True) -> Means:
+    """Finds the means; `take` also moves this process (the runner) into a leaf, which cgroup v2 wants before it delegates."""
+    for version in (2, 1):
+        folders = dict(_own_folders(version))
+        usable = {name: path for name, path in folders.items() if os.access(path, os.W_OK)}
+        if version == 2 and usable:
+            usable = _delegated(usable["unified"], take)
+        if usable:
+            return Means(version, usable)
+    return Means()
+
+
+def launch_prefix() -> list[str]:
+    """A command in front of the runner's that gives it a cgroup of its own, where a user's systemd can; else nothing."""
+    run = shutil.which("systemd-run")
+    if os.geteuid() == 0 or run is None or not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        return []
+    prefix = [run, "--user", "--scope", "--quiet", "--collect", "-p", "Delegate=yes", "--"]
+    tried = subprocess.run([*prefix, "true"], capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    return prefix if tried.returncode == 0 else []
+
+
+def _own_folders(version: int) -> Iterator[tuple[str, Path]]:
+    """This process's cgroup folders by controller ("unified" for version 2)."""
+    mounts = {}
+    try:
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            left, _, right = line.partition(" - ")
+            root, point = left.split()[3:5]
+            kind, _, options = right.split(maxsplit=2)
+            if kind == f"cgroup{'2' if version == 2 else ''}":
+                for name in ["unified"] if version == 2 else options.split(","):
+                    mounts[name] = (root, point)
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+    except (OSError, ValueError):
+        return
+    for line in groups:
+        _, names, own = line.split(":", 2)
+        for name in ["unified"] if not names else names.split(","):
+            if (name == "unified" or name in ("memory", "pids", "cpu")) and name in mounts:
+                root, point = mounts[name]
+                yield name, Path(point) / os.path.relpath(own, root) if own.startswith(root) else Path(point)
+
+
+def _delegated(own: Path, take: bool) -> dict[str, Path]:
+    """The controllers of a cgroup v2 folder that can be handed to children; processes must live in leaves, so we move to one."""
+    if own.name == "penstock-runner":
+        own = own.parent
+    try:
+        offered = (own / "cgroup.controllers").read_text().split()
+        wanted = [name for name in ("memory", "pids", "cpu") if name in offered]
+        if not wanted or not os.access(own / "cgroup.subtree_control", os.W_OK):
+            return {}
+        if take:
+            leaf = own / "penstock-runner"
+            leaf.mkdir(exist_ok=True)
+            (leaf / "cgroup.procs").write_text("0")
+            (own / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in wanted))
+        return dict.fromkeys(wanted, own)
+    except OSError:
+        return {}
+
+
+# --- one instance's cell ---------------------------------------------------------------------------------------------------
+
+
+class Cell:
+    """One instance's cgroups; nothing at all where the machine has none."""
+
+    def __init__(self, means: Means, run: Path, attempt: int, host: str, memory_bytes: int, cpus: float):
+        name = PREFIX + cell_digest(run) + f".{attempt}.{host}"
+        self._means = means
+        self._home = {controller: folder / _leaf(means, folder) for controller, folder in means.folders.items()}
+        self.folders = {controller: folder / name for controller, folder in means.folders.items()}
+        for folder in set(self.folders.values()):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+        self._set_limits(memory_bytes, cpus)
+
+    def _set_limits(self, memory_bytes: int, cpus: float) -> None:
+        if self._means.version == 2:
+            values = {
+                "memory": [("memory.max", memory_bytes), ("memory.swap.max", 0), ("memory.oom.group", 0)],
+                "pids": [("pids.max", PROCESSES)],
+                "cpu": [("cpu.weight", min(10_000, max(1, int(cpus * 50))))],
+            }
+        else:
+            values = {
+                "memory": [("memory.limit_in_bytes", memory_bytes), ("memory.memsw.limit_in_bytes", memory_bytes)],
+                "pids": [("pids.max", PROCESSES)],
+                "cpu": [("cpu.shares", max(2, int(cpus * 512)))],
+            }
+        for controller, folder in self.folders.items():
+            for number, (name, value) in enumerate(values[controller]):
+                with contextlib.suppress(OSError) if number else contextlib.nullcontext():
+                    (folder / name).write_text(str(value))
+
+    def enter(self) -> None:
+        """Moves the caller in: what it starts now is born inside."""
+        for folder in set(self.folders.values()):
+            (folder / "cgroup.procs").write_text("0")
+
+    def leave(self) -> None:
+        """Moves the caller out again."""
+        for folder in set(self._home.values()):
+            (folder / "cgroup.procs").write_text("0")
+
+    def ran_out(self) -> bool:
+        """Whether the kernel killed a process for its memory."""
+        try:
+            name = "memory.events" if self._means.version == 2 else "memory.oom_control"
+            words = (self.folders["memory"] / name).read_text().split()
+            return int(words[words.index("oom_kill") + 1]) > 0
+        except (KeyError, OSError, ValueError):
+            return False
+
+    def peak_bytes(self) -> float | None:
+        """The most memory that was in use, page cache included."""
+        try:
+            name = "memory.peak" if self._means.version == 2 else "memory.max_usage_in_bytes"
+            return float((self.folders["memory"] / name).read_text())
+        except (KeyError, OSError, ValueError):
+            return None
+
+    def remove(self) -> None:
+        """Gives the cgroups back; those still in use stay for the runner's sweep."""
+        for folder in set(self.folders.values()):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _leaf(means: Means, folder: Path) -> str:
+    return "penstock-runner" if means.version == 2 else ""
+
+
+def cell_digest(run: Path) -> str:
+    return hashlib.sha256(os.fsencode(run)).hexdigest()[:16]
+
+
+def clear_cells(means: Means, run: Path) -> None:
+    """Kills what a dead supervisor's run left, and gives its cgroups back."""
+    for folder in set(means.folders.values()):
+        for cell in folder.glob(f"{PREFIX}{cell_digest(run)}.*"):
+            with contextlib.suppress(OSError):
+                for pid in (cell / "cgroup.procs").read_text().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+                cell.rmdir()
+
+
+def limit_self() -> None:
+    """The limits that a process takes with it into the sandbox."""
+    os.nice(NICE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for what, value in ((resource.RLIMIT_NPROC, PROCESSES), (resource.RLIMIT_NOFILE, OPEN_FILES)):
+        hard = resource.getrlimit(what)[1]
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(what, (limit, limit))
+
+
+# --- the watch ---------------------------------------------------------------------------------------------------------------
+
+
+class Lookout:
+    """Looks every second (a large folder less often) whether a run keeps within its memory and its disk."""
+
+    def __init__(self, written: list[Path], disk_bytes: int, memory_bytes: int | None):
+        """`written`: the folders that grow; `memory_bytes` None: a cgroup holds the memory."""
+        self._written, self._disk_bytes, self._memory_bytes = written, disk_bytes, memory_bytes
+        self._next_walk = 0.0
+        self.due = time.monotonic() + LOOK_S
+        self.peak_bytes = 0
+
+    def look(self, first_pids: list[int]) -> str:
+        """Gives "memory", "disk" or "". `first_pids`: pid 1 of each instance, as seen from here."""
+        now = time.monotonic()
+        self.due = now + LOOK_S
+        if self._memory_bytes is not None and any(self._memory_over(pid) for pid in first_pids):
+            return "memory"
+        if now >= self._next_walk:
+            over = self._disk_over()
+            # A walk may take 2 % of the time.
+            self._next_walk = time.monotonic() + 50 * (time.monotonic() - now)
+            return "disk" if over else ""
+        return ""
+
+    def _memory_over(self, first: int) -> bool:
+        assert self._memory_bytes is not None
+        pids = list(descendants(first))
+        resident = sum(_resident_bytes(pid) for pid in pids)
+        if resident > self._memory_bytes:  # shared pages count once: ask more exactly, which takes longer
+            resident = sum(_proportional_bytes(pid) for pid in pids)
+        self.peak_bytes = max(self.peak_bytes, resident)
+        return resident > self._memory_bytes
+
+    def _disk_over(self) -> bool:
+        space = os.statvfs(self._written[0])
+        free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
+        if free < min(RESERVE_BYTES, total // 100):
+            return True
+        return any(tree_bytes(folder) > self._disk_bytes for folder in self._written)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """A process and all below it."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                yield from descendants(int(child))
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
+
+
+def _proportional_bytes(pid: int) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return _resident_bytes(pid)
+    return 0
+
+
+def tree_bytes(folder: Path) -> int:
+    """Bytes on disk below a folder."""
+    total, folders = 0, [os.fspath(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            continue
+    return total

@@ -1,0 +1,212 @@
+"""The executor of one machine: admits runs by capacity and has the runner start them; the engine process holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from penstock.runs import handout, sandbox
+from penstock.runs.base import ENDED, LOST, STARTING, WAITING, RunSpec, RunState
+from penstock.runs.capacity import Capacity, Claim
+from penstock.runs.folder import NAME, Order, RunFolder, Setup
+from penstock.runs.runner import SOCKET
+
+log = logging.getLogger("penstock.runs")
+RECONNECT_S = 0.05
+
+
+class LocalExecutor:
+    """Implements `Executor` over the runs' folders and the runner's socket.
+
+    What waits for capacity is held in memory only (it has no folder yet): after a restart `look` gives None for it and the engine, which
+    starts by name, starts it again. What was admitted is in its folder, and goes on whether or not this process or the runner lives.
+    """
+
+    def __init__(self, data: Path, capacity: Capacity, setup: Setup | None = None):
+        """Takes: the data folder, what its runs may use together, and how sandboxes are made (found out, if None).
+
+        Raises: Refused without bubblewrap.
+        """
+        self._data, self._runs, self._capacity = data, data / "runs", capacity
+        self._setup = setup or sandbox.setup(str(data / "sockets"))
+        self._runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = threading.RLock()
+        self._waiting: dict[str, RunSpec] = {}
+        self._holding: set[str] = set()
+        self._heard: list[Callable[[str], None]] = []
+        self._connection: socket.socket | None = None
+        self._closed = threading.Event()
+        self._count_running()
+        self._reader = threading.Thread(target=self._read, name="runs", daemon=True)
+        self._reader.start()
+
+    # --- the contract
+
+    def start(self, spec: RunSpec) -> RunState:
+        """Admits the run, or lets it wait; gives the run that is there if the name was started before."""
+        if not NAME.fullmatch(spec.name):
+            raise ValueError(f"not a run's name: {spec.name!r}")
+        with self._lock:
+            if (state := self._look(spec.name)) is not None:
+                if state.phase == STARTING:
+                    self._ask({"op": "start", "run": spec.name})
+                return state
+            self._waiting[spec.name] = spec
+            self._begin(self._capacity.ask(_claim(spec)), quiet=spec.name)
+            return self._look(spec.name) or RunState(WAITING)
+
+    def look(self, name: str) -> RunState | None:
+        """The run's state, from its folder."""
+        with self._lock:
+            return self._look(name)
+
+    def stop(self, name: str, reason: str = "stopped") -> None:
+        """Stops a run; one that waits has ended at once."""
+        with self._lock:
+            spec = self._waiting.pop(name, None)
+            if spec is None:
+                with contextlib.suppress(FileNotFoundError):
+                    self._folder(name).ask_stop(reason)
+                return
+            folder, now = self._folder(name), time.time()
+            folder.create(Order(spec, self._setup))
+            folder.end(RunState(ENDED, 143, reason, started=now, ended=now))
+            self._begin(self._capacity.release(name))
+        self._tell(name)
+
+    def retry(self, name: str) -> RunState:
+        """Starts a lost run again; any other is left as it is."""
+        with self._lock:
+            state = self._look(name)
+            if state is None:
+                raise KeyError(name)
+            if state.phase != LOST:
+                return state
+            folder = self._folder(name)
+            folder.renew()
+            self._capacity.hold(_claim(folder.order().spec))
+            self._holding.add(name)
+            self._ask({"op": "start", "run": name})
+            return self._look(name) or RunState(STARTING)
+
+    def forget(self, name: str) -> None:
+        """Deletes the folder of a run that has ended or is lost, or takes a waiting one out of the queue."""
+        with self._lock:
+            state = self._look(name)
+            if state is None:
+                return
+            if state.phase not in (ENDED, LOST, WAITING):
+                raise ValueError(f"the run {name} has not ended")
+            self._waiting.pop(name, None)
+            self._folder(name).remove()
+            self._release(name)
+
+    def names(self) -> list[str]:
+        """All runs that are there, those that wait included."""
+        with self._lock:
+            return sorted({*self._waiting, *(n for n in os.listdir(self._runs) if NAME.fullmatch(n))})
+
+    def listen(self, heard: Callable[[str], None]) -> None:
+        self._heard.append(heard)
+
+    def close(self) -> None:
+        """Lets go of the runner; the runs go on."""
+        self._closed.set()
+        connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._reader.join(5)
+
+    # --- capacity
+
+    def _count_running(self) -> None:
+        """After a restart: what runs already holds its room."""
+        for name in os.listdir(self._runs):
+            if not NAME.fullmatch(name):
+                continue
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                folder = self._folder(name)
+                state = folder.look()
+                if state and state.phase not in (ENDED, LOST):
+                    self._capacity.hold(_claim(folder.order().spec))
+                    self._holding.add(name)
+
+    def _begin(self, admitted: list[Claim], quiet: str = "") -> None:
+        """Starts what was admitted; `quiet` is the run whose start is being asked for, which is told by the return value."""
+        for claim in admitted:
+            spec = self._waiting.pop(claim.name)
+            with contextlib.suppress(FileExistsError):
+                self._folder(claim.name).create(Order(spec, self._setup))
+            self._holding.add(claim.name)
+            self._ask({"op": "start", "run": claim.name})
+            if claim.name != quiet:
+                self._tell(claim.name)
+
+    def _release(self, name: str) -> None:
+        self._holding.discard(name)
+        self._begin(self._capacity.release(name))
+
+    # --- the runner
+
+    def _ask(self, message: dict[str, Any]) -> None:
+        """Sends to the runner if there is one; else it is told everything when it is back."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def _read(self) -> None:
+        """The thread that listens to the runner, and finds it again when it was restarted."""
+        while not self._closed.is_set():
+            try:
+                connection = handout.connect(self._data / SOCKET)
+            except OSError:
+                self._closed.wait(RECONNECT_S)
+                continue
+            with connection, connection.makefile("rb") as lines:
+                with self._lock:
+                    self._connection = connection
+                    self._ask({"op": "subscribe"})
+                    for name in self._holding:
+                        self._ask({"op": "start", "run": name})
+                with contextlib.suppress(OSError):
+                    for line in lines:
+                        self._notice(json.loads(line))
+                with self._lock:
+                    self._connection = None
+
+    def _notice(self, message: dict[str, Any]) -> None:
+        if "error" in message:
+            log.error("the runner refused: %s", message["error"])
+        if "run" not in message:
+            return
+        name, phase = message["run"], message["phase"]
+        with self._lock:
+            if phase in (ENDED, LOST) and name in self._holding:
+                state = self._look(name)  # an old message may come after a retry
+                if state is None or state.phase in (ENDED, LOST):
+                    self._release(name)
+        self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        for heard in self._heard:
+            heard(name)
+
+    def _look(self, name: str) -> RunState | None:
+        return RunState(WAITING) if name in self._waiting else self._folder(name).look()
+
+    def _folder(self, name: str) -> RunFolder:
+        return RunFolder(self._runs / name)
+
+
+def _claim(spec: RunSpec) -> Claim:
+    count = len(spec.instances)
+    return Claim(spec.name, spec.cpus * count, spec.memory_bytes * count, spec.share, spec.party)

@@ -1,0 +1,189 @@
+"""A run's network: namespaces of its own, sockets born inside and handed out to the server.
+
+A socket stays in the namespace it was made in, whoever holds it. The supervisor keeps the listening sockets open itself, so a job's calls
+wait in the backlog while the server restarts, and hands them to whoever listens on front.sock and doorway.sock, again after each restart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import selectors
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.runs import handout, linux
+
+SIOCSIFFLAGS, IFF_UP_RUNNING = 0x8914, 0x41
+BACKLOG = 512
+RETRY_S = 0.05
+NETWORK = "10.86.0."
+BRIDGE = "penstock0"
+
+
+@dataclass(slots=True)
+class Namespace:
+    """One instance's network: its descriptor, its address as others see it, its listening sockets by who answers them."""
+
+    host: str
+    fd: int
+    address: str = "127.0.0.1"
+    listening: dict[str, socket.socket] = field(default_factory=dict)
+
+
+def make_namespaces(hosts: list[str], ports: dict[str, int]) -> list[Namespace]:
+    """A network namespace for each host, joined if they are several; the caller stays in the last one.
+
+    `ports`: the port inside, by the name of the socket file (without .sock) whose owner answers there.
+    """
+    made = []
+    for host in hosts:
+        linux.unshare(linux.NEWNET)
+        _raise_loopback()
+        fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC) if len(hosts) > 1 else -1
+        namespace = Namespace(host, fd)
+        for name, port in ports.items():
+            namespace.listening[name] = socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
+        made.append(namespace)
+    if len(made) > 1:
+        for number, namespace in enumerate(made, 1):
+            namespace.address = f"{NETWORK}{number}"
+        _join(made)
+    return made
+
+
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP_RUNNING))
+    # Programs written for containers are root there and listen on 80; here they are root without capabilities.
+    with contextlib.suppress(OSError), open("/proc/sys/net/ipv4/ip_unprivileged_port_start", "w") as knob:
+        knob.write("0")
+
+
+def _join(namespaces: list[Namespace]) -> None:
+    """Wires the namespaces in a child, since pyroute2 is large; eth0 is the interface inside, as at AWS. Raises OSError."""
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            _wire(namespaces)
+            status = 0
+        except Exception as error:
+            os.write(2, f"penstock: the instances' network could not be made: {error!r}\n".encode())
+        finally:
+            os._exit(status)
+    if os.waitpid(pid, 0)[1]:
+        raise OSError("the network between the instances could not be made")
+
+
+def _wire(namespaces: list[Namespace]) -> None:
+    from pyroute2 import IPRoute  # in the child only: importing it takes longer than the rest of a start
+
+    first, *others = namespaces
+    linux.join(first.fd, linux.NEWNET)
+    with IPRoute() as hub:
+        hub.link("add", ifname=BRIDGE, kind="bridge")
+        bridge = hub.link_lookup(ifname=BRIDGE)[0]
+        hub.link("set", index=bridge, state="up")
+        for number, other in enumerate(namespaces):
+            hub.link("add", ifname=f"port{number}", kind="veth", peer={"ifname": f"peer{number}"})
+            hub.link("set", index=hub.link_lookup(ifname=f"port{number}")[0], master=bridge, state="up")
+            peer = hub.link_lookup(ifname=f"peer{number}")[0]
+            if other is first:
+                hub.link("set", index=peer, ifname="eth0")
+                _raise_interface(hub, first)
+            else:
+                hub.link("set", index=peer, net_ns_fd=other.fd)
+    for number, other in enumerate(others, 1):
+        linux.join(other.fd, linux.NEWNET)
+        with IPRoute() as there:
+            there.link("set", index=there.link_lookup(ifname=f"peer{number}")[0], ifname="eth0")
+            _raise_interface(there, other)
+
+
+def _raise_interface(route: Any, namespace: Namespace) -> None:
+    index = route.link_lookup(ifname="eth0")[0]
+    route.addr("add", index=index, address=namespace.address, prefixlen=24)
+    route.link("set", index=index, state="up")
+
+
+def hosts_text(namespaces: list[Namespace], host: str) -> str:
+    """/etc/hosts of one instance: all instances by name."""
+    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost"]
+    return "\n".join([*lines, *(f"{n.address} {n.host}" for n in namespaces)]) + "\n"
+
+
+class Handout:
+    """Keeps one instance's sockets handed out to one process of the server, across that process's restarts."""
+
+    def __init__(self, path: str, namespace: Namespace, listening: socket.socket, info: dict[str, Any]):
+        self._path, self._namespace, self._listening, self._info = path, namespace, listening, info
+        self._connection: socket.socket | None = None
+        self._inode = 0
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    def offer(self, selector: selectors.BaseSelector) -> bool:
+        """Connects and hands the listening socket over; False when nobody is there (try again soon)."""
+        try:
+            connection = handout.connect(self._path)
+        except OSError:
+            return False
+        try:
+            handout.send(connection, self._info | {"kind": "listen"}, [self._listening.fileno()])
+        except OSError:
+            connection.close()
+            return False
+        connection.setblocking(False)
+        self._connection = connection
+        selector.register(connection, selectors.EVENT_READ, self.hear(selector))
+        return True
+
+    def hear(self, selector: selectors.BaseSelector) -> Callable[[], None]:
+        """What to do when the server says something on the connection, or is gone."""
+
+        def heard() -> None:
+            connection = self._connection
+            if connection is None:
+                return
+            try:
+                said = connection.recv(4096)
+                if said:
+                    self._answer(connection, said)
+                    return
+            except (BlockingIOError, InterruptedError):
+                return
+            except (OSError, ValueError):
+                pass
+            selector.unregister(connection)
+            connection.close()
+            self._connection = None
+
+        return heard
+
+    def _answer(self, connection: socket.socket, said: bytes) -> None:
+        """`{"dial": n}`: n sockets that connect into the namespace."""
+        wanted = sum(int(_number(line)) for line in said.splitlines() if line.startswith(b'{"dial"'))
+        if self._namespace.fd >= 0:
+            linux.join(self._namespace.fd, linux.NEWNET)
+        while wanted > 0:
+            batch = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(min(wanted, handout.LIMIT))]
+            handout.send(connection, self._info | {"kind": "dial"}, [s.fileno() for s in batch])
+            for made in batch:
+                made.close()
+            wanted -= len(batch)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _number(line: bytes) -> str:
+    return "".join(c for c in line.decode() if c.isdigit()) or "0"

