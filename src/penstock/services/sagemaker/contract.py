@@ -1,0 +1,165 @@
+"""SageMaker's container contract: what a job's program finds in its files and its environment. Pure functions.
+
+Source: docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-running-container.html,
+docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html; what the training toolkit sets
+(github.com/aws/sagemaker-training-toolkit, ENVIRONMENT_VARIABLES.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.runs.base import Input, RunState
+
+HOMOGENEOUS = "homogeneousCluster"
+CONTAINERS = "/opt/penstock/containers"
+"""Where a run sees what Penstock brings along."""
+CERTIFICATES = "/etc/ssl/certs/penstock.pem"
+API = "http://127.0.0.1:4600"
+DOORWAY = "http://127.0.0.1:4601"
+REASON_CHARS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One instance of a job."""
+
+    name: str
+    instance_type: str
+    group: str = HOMOGENEOUS
+
+
+def hosts_of(resources: Mapping[str, Any]) -> list[Host]:
+    """The hosts of a ResourceConfig or ClusterConfig: algo-1 … n, over all its instance groups."""
+    groups = resources.get("InstanceGroups") or [{**resources, "InstanceGroupName": HOMOGENEOUS}]
+    hosts: list[Host] = []
+    for group in groups:
+        for _ in range(int(group.get("InstanceCount", 1))):
+            kind = group.get("InstanceType", "ml.m5.xlarge")
+            hosts.append(Host(f"algo-{len(hosts) + 1}", kind, group["InstanceGroupName"]))
+    return hosts
+
+
+def resource_config(hosts: Sequence[Host], current: Host) -> dict[str, Any]:
+    """resourceconfig.json as the host `current` finds it."""
+    groups: dict[str, dict[str, Any]] = {}
+    for host in hosts:
+        entry = {"instance_group_name": host.group, "instance_type": host.instance_type, "hosts": []}
+        groups.setdefault(host.group, entry)["hosts"].append(host.name)
+    return {
+        "current_host": current.name,
+        "current_instance_type": current.instance_type,
+        "current_group_name": current.group,
+        "hosts": [host.name for host in hosts],
+        "instance_groups": list(groups.values()),
+        "network_interface_name": "eth0",
+    }
+
+
+def json_input(target: str, value: Any) -> Input:
+    """A JSON file."""
+    return Input(target=target, data=json.dumps(value).encode())
+
+
+def run_environment(
+    *, region: str, key: Mapping[str, str] | None, hosts: Iterable[str], certificates: bool, image: Mapping[str, str],
+    packages: Mapping[str, str], own: Mapping[str, str], given: Mapping[str, str], cpus: int,
+) -> dict[str, str]:  # fmt: skip
+    """The whole environment of a job's program.
+
+    Takes: `key`, AccessKeyId, SecretAccessKey and SessionToken, None where the job has no network; `image`, what its
+    image sets; `packages`, where pip and uv look; `own`, the contract's of the kind of job; `given`, the user's, which
+    wins.
+    """
+    env = {
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "UTF-8",
+        "OMP_NUM_THREADS": str(cpus),
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+        **image,
+        **packages,
+    }
+    if key:
+        local = ",".join(("127.0.0.1", "localhost", *hosts))
+        env |= {
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": key["SessionToken"],
+            "AWS_ENDPOINT_URL": API,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "HTTPS_PROXY": DOORWAY,
+            "HTTP_PROXY": DOORWAY,
+            "https_proxy": DOORWAY,
+            "http_proxy": DOORWAY,
+            "NO_PROXY": local,
+            "no_proxy": local,
+        }
+    if certificates:
+        names = (
+            "AWS_CA_BUNDLE",
+            "REQUESTS_CA_BUNDLE",
+            "SSL_CERT_FILE",
+            "CURL_CA_BUNDLE",
+            "NODE_EXTRA_CA_CERTS",
+            "PIP_CERT",
+        )
+        env |= dict.fromkeys(names, CERTIFICATES)
+    return {**env, **own, **given}
+
+
+# --- how it ended
+
+
+def ending_of(state: RunState) -> tuple[str, str]:
+    """The status of an ended run's job, and a training job's secondary status."""
+    if state.reason == "timeout":
+        return "Stopped", "MaxRuntimeExceeded"
+    if state.reason == "stopped":
+        return "Stopped", "Stopped"
+    if state.exit_code == 0 and state.reason in ("", "exit"):
+        return "Completed", "Completed"
+    return "Failed", "Failed"
+
+
+def common_reason(state: RunState) -> str | None:
+    """Why a run failed, where its own program has nothing to tell."""
+    if state.reason == "memory":
+        return MEMORY_REASON
+    if state.reason == "disk":
+        return DISK_REASON
+    if state.reason == "sandbox":
+        return reason("InternalServerError: The sandbox could not be made: ", state.message)
+    return None
+
+
+def last_words(tail: Sequence[str], limit: int) -> str:
+    """The end of a failed program's log that says why: its last traceback if it is there, and the last lines."""
+    lines = [line.rstrip() for line in tail if line.strip()]
+    starts = [place for place, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    return clip("\n".join(lines[starts[-1] :] if starts else lines), limit)
+
+
+def clip(text: str, limit: int) -> str:
+    """The end of a text that is too long: that is where the reason stands."""
+    return text if len(text) <= limit else "…" + text[len(text) - limit + 1 :]
+
+
+def reason(head: str, words: str, end: str = "") -> str:
+    """A FailureReason of at most 1,024 characters, of which the words give way."""
+    return head + clip(words, max(0, REASON_CHARS - len(head) - len(end))) + end
+
+
+MEMORY_REASON = (
+    "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an "
+    "instance."
+)
+DISK_REASON = "ClientError: The job needs more disk space than it has; raise VolumeSizeInGB."
+INTERNAL_REASON = "InternalServerError: We encountered an internal error. Please try again."

@@ -1,0 +1,430 @@
+"""What training and processing jobs share: the checks at creation, and the way from a job to its run and back.
+
+begin        at creation: the run's credentials, the first event, the first look
+look_at      one look of the engine: starts the run, follows it, publishes what it left, cleans up
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import penstock
+from penstock.kernel import auth, staging
+from penstock.kernel.buckets import open_bucket, parse_uri
+from penstock.kernel.call import Call, Caller
+from penstock.kernel.errors import ServiceError, invalid
+from penstock.kernel.resource import Resource
+from penstock.runs.base import (
+    ENDED,
+    LOST,
+    WAITING,
+    Environment,
+    Executor,
+    ImageError,
+    Images,
+    Input,
+    Instance,
+    Mount,
+    Output,
+    RunSpec,
+    RunState,
+)
+from penstock.services.sagemaker import contract
+from penstock.services.sagemaker.instances import clamp, machine_of
+from penstock.store.records import Document, ObjectQuery, Ref
+
+IMAGE_LOOK_S = 0.25
+"""How soon to look again for an image that is being built."""
+HEARTBEAT_S = 20.0
+"""How often a running job is looked at when nothing is heard of it."""
+CONTINUOUS_S = 5.0
+CLEAN_S = 2.0
+"""How long after its end a run's folder is given back: not in the way of the job that comes next."""
+ATTEMPTS = 2
+KEY_LIFE_S = 30 * 86400.0
+"""Beyond its longest runtime: a job may wait for its turn. The key goes when the job ends."""
+DEFAULT_RUNTIME_S = 86400
+FINAL = frozenset({"Completed", "Failed", "Stopped"})
+NOUNS = {"sagemaker.training-job": "training job", "sagemaker.processing-job": "processing job"}
+
+
+@dataclass(slots=True)
+class Program:
+    """What a job wants run, in the terms of the container contract."""
+
+    command: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+    """The contract's variables."""
+    given: dict[str, str] = field(default_factory=dict)
+    """The user's."""
+    inputs: list[Input] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    instances: list[Instance] = field(default_factory=list)
+    message_file: str = ""
+    volume_gib: int = 30
+    runtime_s: int = DEFAULT_RUNTIME_S
+    network: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of job: where its parts are, and what to do at each turn of its life.
+
+    All but `plan` only change the document.
+    """
+
+    resource: Resource
+    group: str
+    """The log group."""
+    image: Callable[[Document], str]
+    hosts: Callable[[Document], list[contract.Host]]
+    plan: Callable[[Call, Document, Environment], Program]
+    """Raises: ServiceError, where the job cannot be run as it is."""
+    targets: Callable[[Document], Mapping[str, str]]
+    """The S3 URI of each output, by name."""
+    wait: Callable[[Call, Document], bool]
+    """Shows that the job waits for capacity; whether that is news."""
+    run: Callable[[Call, Document, float], bool]
+    """Shows that the program runs, since a moment; whether that is news."""
+    end: Callable[[Call, Document, RunState, str | None], None]
+    """Moves the document to its last status. Takes the end, and a reason where it is not the program's."""
+
+
+# --- names
+
+
+def run_name(document: Document) -> str:
+    """The name of a job's run: unique for ever, since a job's name may be used again after its deletion."""
+    kind = document.kind.partition(".")[2]
+    return f"{kind}.{document.account}.{document.region}.{document.name}.{int(document.created * 1000)}"
+
+
+def run_ref(name: str) -> Ref | None:
+    """The job whose run this is; None for a run of something else."""
+    parts = name.split(".")
+    if len(parts) != 5 or f"sagemaker.{parts[0]}" not in NOUNS:
+        return None
+    return Ref(f"sagemaker.{parts[0]}", parts[1], parts[2], parts[3])
+
+
+def stream_name(document: Document, host: str) -> str:
+    return f"{document.name}/{host}-{int(document.created)}"
+
+
+# --- at creation
+
+
+def begin(call: Call, document: Document) -> None:
+    """Gives a new job its run's credentials, tells of it, and has the engine look."""
+    body = document.body
+    body["_run"] = run_name(document)
+    _give_key(call, document)
+    call.put(document)
+    _tell(call, document)
+    call.wake(document.ref)
+
+
+def check_image(call: Call, uri: str) -> None:
+    """Refuses an image that nothing stands for, where this process knows the images; elsewhere the job will fail.
+
+    Raises: ServiceError.
+    """
+    images: Images | None = call.app.images
+    if images is None:
+        return
+    try:
+        images.check(uri)
+    except ImageError as fault:
+        raise invalid(f"Requested image {uri} not found. {fault}") from None
+
+
+def check_source(call: Call, uri: str, role: str) -> None:
+    """Raises: ServiceError where no object lies under an input's prefix."""
+    bucket, prefix = parse_uri(uri)
+    try:
+        open_bucket(call, bucket)
+        there = bool(call.app.store.objects(ObjectQuery(bucket=bucket, prefix=prefix, limit=1)).rows)
+    except ServiceError:
+        there = False
+    if not there:
+        raise invalid(
+            f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket '
+            f"exists in the selected region ({call.region}), that objects exist under that S3 prefix, and that the "
+            f'role "{role}" has "s3:ListBucket" permissions on bucket "{bucket}".'
+        )
+
+
+def stop(call: Call, resource: Resource, document: Document) -> None:
+    """Has a job stopped; one that stops already is left alone.
+
+    Raises: ServiceError for one that has ended.
+    """
+    if document.status in FINAL:
+        raise invalid(f"The request was rejected because the {NOUNS[document.kind]} is in status {document.status}.")
+    if document.status == "InProgress":
+        resource.move(call, document, "Stopping")
+        _tell(call, document)
+        call.wake(document.ref)
+
+
+def delete(call: Call, resource: Resource, document: Document) -> None:
+    """Deletes an ended job.
+
+    Raises: ServiceError (ResourceInUse) for one that has not ended.
+    """
+    if document.status not in FINAL:
+        raise ServiceError("ResourceInUse", f"Cannot delete {document.arn}: it is in status {document.status}.")
+    resource.delete(call, document.name)
+
+
+# --- the engine's looks
+
+
+def look_at(call: Call, kind: Kind, document: Document) -> float | None:
+    """One look at a job; gives the seconds until the next."""
+    runs: Executor = call.app.runs
+    name = document.body["_run"]
+    if document.status in FINAL:
+        runs.forget(name)
+        return None
+    state = runs.look(name)
+    stopping = document.status == "Stopping"
+    if state is None:
+        if stopping:
+            return _end(call, kind, document, RunState(ENDED, reason="stopped", ended=call.now))
+        started = _start(call, kind, document)
+        if not isinstance(started, RunState):
+            return started
+        state = started
+    if state.phase == ENDED:
+        return _end(call, kind, document, state)
+    if state.phase == LOST:
+        return _recover(call, kind, document, state)
+    if stopping:
+        runs.stop(name)
+        return HEARTBEAT_S
+    if state.phase == WAITING:
+        _show(call, kind, document, kind.wait(call, document))
+        return HEARTBEAT_S
+    return _follow(call, kind, document, state)
+
+
+def _start(call: Call, kind: Kind, document: Document) -> RunState | float | None:
+    """Starts the job's run: its state, or the seconds until the next try."""
+    images: Images = call.app.images
+    try:
+        environment = images.look(kind.image(document))
+        if environment is None:
+            return IMAGE_LOOK_S
+        key = call.find(auth.key_ref(document.body["_key"]))
+        if key is None:  # it must be there before the program asks for anything
+            _give_key(call, document)
+            call.put(document)
+            return 0.0
+        program = kind.plan(call, document, environment)
+        spec = _assemble(call, kind, document, program, environment, key)
+    except ImageError as fault:
+        return _end(call, kind, document, RunState(ENDED, ended=call.now), f"ClientError: {fault}")
+    except ServiceError as fault:
+        return _end(call, kind, document, RunState(ENDED, ended=call.now), _sentence(fault))
+    for instance in spec.instances:
+        if environment.note and not os.path.getsize(instance.log):
+            call.app.logs.append(instance.log, call.now, environment.note)
+    runs: Executor = call.app.runs
+    return runs.start(spec)
+
+
+def _follow(call: Call, kind: Kind, document: Document, state: RunState) -> float:
+    """Shows that the program runs, and publishes what it has written so far."""
+    news = kind.run(call, document, state.started or call.now)
+    if state.results:
+        news |= _publish(call, kind, document, state)
+    _show(call, kind, document, news)
+    return CONTINUOUS_S if document.body.get("_continuous") else HEARTBEAT_S
+
+
+def _recover(call: Call, kind: Kind, document: Document, state: RunState) -> float | None:
+    """A run whose supervisor is gone: it published nothing, so it may be tried again, once."""
+    if document.status == "Stopping":
+        return _end(call, kind, document, RunState(ENDED, reason="stopped", ended=call.now))
+    if state.attempt >= ATTEMPTS:
+        return _end(call, kind, document, state, contract.INTERNAL_REASON)
+    for host in kind.hosts(document):
+        file = call.app.logs.path(document.account, document.region, kind.group, stream_name(document, host.name))
+        call.app.logs.append(file, call.now, f"penstock: the run was lost; attempt {state.attempt + 1} begins.")
+    runs: Executor = call.app.runs
+    runs.retry(document.body["_run"])
+    return HEARTBEAT_S
+
+
+def _end(call: Call, kind: Kind, document: Document, state: RunState, fault: str | None = None) -> float:
+    """Publishes what the run left and ends the job, in one change."""
+    if state.results:
+        kept = list(call.change.rows)
+        try:
+            _publish(call, kind, document, state)
+        except ServiceError as error:
+            call.change.rows[:] = kept
+            fault = fault or f"ClientError: Artifact upload failed: {error.message}"
+    kind.end(call, document, state, fault)
+    for member in ("_published", "_continuous"):
+        document.body.pop(member, None)
+    if key := call.find(auth.key_ref(document.body["_key"])):
+        call.delete(key)
+    kind.resource.save(call, document)
+    _tell(call, document)
+    return CLEAN_S
+
+
+def _show(call: Call, kind: Kind, document: Document, news: bool) -> None:
+    if news:
+        kind.resource.save(call, document)
+        _emit(call, document)
+
+
+def _tell(call: Call, document: Document) -> None:
+    """Tells of a change of status: an event, and a look of the execution whose step this is."""
+    _emit(call, document)
+    if execution := document.body.get("_execution"):
+        call.wake(Ref("sagemaker.pipeline-execution", *execution))
+
+
+def _emit(call: Call, document: Document) -> None:
+    kind = f"SageMaker {NOUNS[document.kind].title()} State Change"
+    call.emit("aws.sagemaker", kind, event_detail(document), [document.arn])
+
+
+def event_detail(document: Document) -> dict[str, Any]:
+    """An event's detail: the Describe answer, its moments as milliseconds in text."""
+    shown = {name: value for name, value in document.body.items() if name[0] != "_"}
+    detail: dict[str, Any] = _with_text_moments(shown)
+    return {**detail, "Tags": {}}
+
+
+def _with_text_moments(value: Any, name: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _with_text_moments(inner, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_text_moments(inner, name) for inner in value]
+    if isinstance(value, float) and name.endswith(("Time", "Timestamp")):
+        return str(int(value * 1000))
+    return value
+
+
+# --- bytes
+
+
+def _publish(call: Call, kind: Kind, document: Document, state: RunState) -> bool:
+    """Puts results that were not published yet into their places; whether there were any."""
+    targets = kind.targets(document)
+    known: dict[str, str] = document.body.get("_published", {})
+    fresh = [result for result in state.results if known.get(f"{result.output}/{result.key}") != result.sha256]
+    for output in dict.fromkeys(result.output for result in fresh):
+        if output in targets:
+            staging.publish(call, targets[output], [result for result in fresh if result.output == output])
+    if state.phase != ENDED and fresh:
+        document.body["_published"] = known | {f"{result.output}/{result.key}": result.sha256 for result in fresh}
+    return bool(fresh)
+
+
+def lay(
+    call: Call,
+    hosts: Sequence[contract.Host],
+    uri: str,
+    data_type: str,
+    distribution: str,
+    target: str,
+    missing: bool = False,
+) -> tuple[list[Input], list[list[Input]]]:
+    """The files of one data source: those of every host, and those of each one (when sharded).
+
+    Takes: `missing`, whether there may be nothing.
+    Raises: ServiceError.
+    """
+    try:
+        found = staging.find_objects(call, plain_uri(uri), data_type)
+    except ServiceError:
+        if missing:
+            return [], [[] for _ in hosts]
+        raise
+    if distribution != "ShardedByS3Key" or len(hosts) == 1:
+        return _inputs(staging.place(call, found, target)), [[] for _ in hosts]
+    shares = [staging.shard(found, index, len(hosts)) for index in range(len(hosts))]
+    return [], [_inputs(staging.place(call, each, target)) for each in shares]
+
+
+def plain_uri(uri: str) -> str:
+    """An S3 URI, also of an https address of an object."""
+    if not uri.startswith("https://"):
+        return uri
+    host, _, path = uri.removeprefix("https://").partition("/")
+    bucket, dot, rest = host.partition(".s3")
+    return f"s3://{bucket}/{path}" if dot and rest[:1] in (".", "-") else f"s3://{path}"
+
+
+def _inputs(staged: Sequence[staging.Staged]) -> list[Input]:
+    return [Input(target=each.target, blob=each.blob, data=each.data) for each in staged]
+
+
+# --- the run
+
+
+def _give_key(call: Call, document: Document) -> None:
+    """Makes the credentials that the job's program has: its role's, and of no use to anybody but its run."""
+    body = document.body
+    role = body["RoleArn"]
+    caller = Caller(
+        account=document.account,
+        arn=f"arn:aws:sts::{document.account}:assumed-role/{role.rsplit('/', 1)[-1]}/SageMaker",
+        run=body["_run"],
+    )
+    limit = float(body.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_RUNTIME_S))
+    key = auth.make_key(caller, call.now, call.now + limit + KEY_LIFE_S)
+    call.put(key)
+    body["_key"] = key.name
+
+
+def _assemble(
+    call: Call, kind: Kind, document: Document, program: Program, image: Environment, key: Document
+) -> RunSpec:  # fmt: skip
+    """The run of a program, as its supervisor needs it."""
+    app = call.app
+    hosts = kind.hosts(document)
+    machine = clamp(machine_of(hosts[0].instance_type), app.settings)
+    images: Images = app.images
+    packages, folders = images.packages() if program.network else ({}, [])
+    bundle = app.settings.data / "ca" / "bundle.pem"
+    certificates = program.network and bundle.exists()
+    env = contract.run_environment(
+        region=document.region, key={"AccessKeyId": key.name, **key.body} if program.network else None,
+        hosts=[host.name for host in hosts], certificates=certificates, image=image.env, packages=packages,
+        own=program.env, given=program.given, cpus=machine.cpus,
+    )  # fmt: skip
+    for instance, host in zip(program.instances, hosts, strict=True):
+        instance.log = app.logs.path(document.account, document.region, kind.group, stream_name(document, host.name))
+    mounts = [*image.mounts, Mount(str(Path(penstock.__file__).parent / "containers"), contract.CONTAINERS)]
+    inputs = [Input(target=contract.CERTIFICATES, blob=str(bundle))] if certificates else []
+    if any(output.continuous for output in program.outputs):
+        document.body["_continuous"] = True
+    execution = document.body.get("_execution")
+    return RunSpec(
+        name=document.body["_run"], command=program.command, env=env, cwd="/",
+        mounts=[*mounts, *(Mount(folder, folder) for folder in folders)], inputs=[*inputs, *program.inputs],
+        folders=program.folders, outputs=program.outputs, instances=program.instances,
+        blobs=str(app.settings.data / "blobs"), cpus=machine.cpus, memory_bytes=machine.memory_bytes,
+        disk_bytes=max(1, program.volume_gib) << 30, timeout_s=program.runtime_s, network=program.network,
+        party="/".join(execution) if execution else document.arn, message_file=program.message_file,
+        labels={"kind": document.kind, "account": document.account, "region": document.region, "name": document.name},
+    )  # fmt: skip
+
+
+def _sentence(fault: ServiceError) -> str:
+    known = {"NoSuchBucket": "The specified bucket does not exist", "AccessDenied": "Access Denied"}
+    detail = fault.members.get("BucketName", "")
+    text = f"{fault.message}: {detail}" if fault.code in known and detail else fault.message
+    return f"ClientError: {text}"

@@ -1,0 +1,40 @@
+"""The operations on processing jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.kernel.call import Call
+from penstock.services.sagemaker import jobs
+from penstock.services.sagemaker.processing import rules
+from penstock.services.sagemaker.processing.state import JOB
+from penstock.services.sagemaker.roles import require_role
+
+
+def create_processing_job(call: Call) -> dict[str, Any]:
+    """Checks role and image, and has the job run; inputs are looked for when it starts.
+
+    Differs: KMS keys, VpcConfig and experiments are kept and shown, and change nothing.
+    """
+    body = rules.complete(call.params)
+    require_role(call, body["RoleArn"])
+    document = JOB.create(call, body=body, status="InProgress")
+    jobs.check_image(call, body["AppSpecification"]["ImageUri"])
+    jobs.begin(call, document)
+    return {"ProcessingJobArn": document.arn}
+
+
+def describe_processing_job(call: Call) -> dict[str, Any]:
+    return JOB.describe(JOB.get(call))
+
+
+def list_processing_jobs(call: Call) -> dict[str, Any]:
+    return JOB.page(call, "ProcessingJobSummaries")
+
+
+def stop_processing_job(call: Call) -> None:
+    jobs.stop(call, JOB, JOB.get(call))
+
+
+def delete_processing_job(call: Call) -> None:
+    jobs.delete(call, JOB, JOB.get(call))

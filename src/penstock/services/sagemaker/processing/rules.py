@@ -1,0 +1,86 @@
+"""Pure functions of processing jobs: what is shown, what the program finds, why it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penstock.kernel.errors import invalid
+from penstock.runs.base import RunState
+from penstock.services.sagemaker import contract
+from penstock.services.sagemaker.contract import Host
+
+CONFIG = "/opt/ml/config"
+MESSAGE = "/opt/ml/output/message"
+DEFAULT_RUNTIME_S = 86400
+SHOWN = (
+    "ProcessingJobArn", "ProcessingJobName", "AppSpecification", "Environment", "ProcessingInputs",
+    "ProcessingOutputConfig", "ProcessingResources", "RoleArn", "NetworkConfig", "StoppingCondition",
+)  # fmt: skip
+"""What processingjobconfig.json holds."""
+
+
+def complete(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Create's members as Describe shows them: with the defaults that AWS fills in.
+
+    Raises: ServiceError for inputs that are not in S3, and for names and places that are taken twice.
+    """
+    body = dict(given)
+    body["StoppingCondition"] = {"MaxRuntimeInSeconds": DEFAULT_RUNTIME_S, **given.get("StoppingCondition", {})}
+    inputs = [{"AppManaged": False, **entry} for entry in given.get("ProcessingInputs", [])]
+    for entry in inputs:
+        if "DatasetDefinition" in entry:
+            raise invalid(f"Input {entry['InputName']}: datasets of Athena and Redshift are not served; use S3Input.")
+        if source := entry.get("S3Input"):
+            entry["S3Input"] = {"S3DataDistributionType": "FullyReplicated", "S3CompressionType": "None", **source}
+    _check_once([entry["InputName"] for entry in inputs], "InputName")
+    _check_once(
+        [entry["S3Input"]["LocalPath"] for entry in inputs if entry.get("S3Input", {}).get("LocalPath")], "LocalPath"
+    )
+    if inputs:
+        body["ProcessingInputs"] = inputs
+    if outputs := given.get("ProcessingOutputConfig", {}).get("Outputs"):
+        shown = [{"AppManaged": False, **entry} for entry in outputs]
+        _check_once([entry["OutputName"] for entry in shown], "OutputName")
+        if feature := next((entry for entry in shown if "FeatureStoreOutput" in entry), None):
+            raise invalid(f"Output {feature['OutputName']}: outputs to the Feature Store are not served; use S3Output.")
+        body["ProcessingOutputConfig"] = {**given["ProcessingOutputConfig"], "Outputs": shown}
+    return body
+
+
+def _check_once(names: list[str], member: str) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise invalid(f"{member} must be unique within a processing job; given twice: {', '.join(twice)}.")
+
+
+def hosts_of(body: Mapping[str, Any]) -> list[Host]:
+    return contract.hosts_of(body["ProcessingResources"]["ClusterConfig"])
+
+
+def outputs_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The outputs that the platform uploads."""
+    entries = body.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    return [entry for entry in entries if entry.get("S3Output") and not entry.get("AppManaged")]
+
+
+def inputs_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The inputs that the platform lays out."""
+    return [entry for entry in body.get("ProcessingInputs", []) if entry.get("S3Input") and not entry.get("AppManaged")]
+
+
+def job_config(body: Mapping[str, Any]) -> dict[str, Any]:
+    """processingjobconfig.json."""
+    return {name: body[name] for name in SHOWN if name in body}
+
+
+def job_environment(body: Mapping[str, Any]) -> dict[str, str]:
+    return {"PROCESSING_JOB_ARN": body["ProcessingJobArn"], "PROCESSING_JOB_NAME": body["ProcessingJobName"]}
+
+
+def failure_reason(state: RunState) -> str:
+    """FailureReason of a run that failed: AWS's sentence, the exit code, and the last lines of the log."""
+    if known := contract.common_reason(state):
+        return known
+    code = state.exit_code if state.exit_code is not None else 1
+    head = f"AlgorithmError: See job logs for more information, exit code: {code}\n"
+    return head + contract.last_words(state.tail, contract.REASON_CHARS - len(head))

@@ -1,0 +1,53 @@
+"""The noun: a training job, its statuses and its secondary statuses with AWS's words for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.kernel.resource import Resource
+
+JOB = Resource(
+    kind="sagemaker.training-job",
+    key="TrainingJobName",
+    path="training-job/{name}",
+    arn="TrainingJobArn",
+    status="TrainingJobStatus",
+    moves={
+        "InProgress": {"Completed", "Failed", "Stopping", "Stopped"},
+        "Stopping": {"Completed", "Failed", "Stopped"},
+    },
+    missing=("ValidationException", "Requested resource not found."),
+    exists=(
+        "ResourceInUse",
+        "Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})",
+    ),
+)
+FINAL = frozenset({"Completed", "Failed", "Stopped"})
+GROUP = "/aws/sagemaker/TrainingJobs"
+MESSAGES = {
+    "Starting": "Starting the training job",
+    "Downloading": "Downloading input data",
+    "Training": "Training image download completed. Training in progress.",
+    "Uploading": "Uploading generated training model",
+    "Completed": "Training job completed",
+    "Failed": "Training job failed",
+    "Stopping": "Stopping the training job",
+    "Stopped": "Training job stopped",
+    "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
+}
+WAITING = "Insufficient capacity, waiting"
+
+
+def move_on(body: dict[str, Any], status: str, moment: float, message: str = "") -> None:
+    """Goes to another secondary status: the last transition ends, a new one begins."""
+    message = message or MESSAGES[status]
+    transitions = body.setdefault("SecondaryStatusTransitions", [])
+    if transitions and transitions[-1]["Status"] == status:
+        transitions[-1]["StatusMessage"] = message
+    else:
+        if transitions:
+            transitions[-1]["EndTime"] = max(moment, transitions[-1]["StartTime"])
+        transitions.append({"Status": status, "StartTime": moment, "StatusMessage": message})
+        if status in FINAL or status == "MaxRuntimeExceeded":
+            transitions[-1]["EndTime"] = moment
+    body["SecondaryStatus"] = status
