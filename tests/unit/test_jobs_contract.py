@@ -296,6 +296,17 @@ def test_a_job_out_of_memory_is_told_to_take_a_larger_instance():
     assert "more memory" in processing.failure_reason(RunState("ended", exit_code=137, reason="memory"))
 
 
+def test_a_program_that_cannot_be_started_is_the_users_and_a_sandbox_that_cannot_be_made_is_ours():
+    missing = RunState(
+        "ended", exit_code=125, reason="sandbox", message="bwrap: execvp train: No such file or directory"
+    )
+    assert processing.failure_reason(missing) == (
+        "ClientError: CannotStartContainerError: execvp train: No such file or directory"
+    )
+    broken = RunState("ended", exit_code=125, reason="sandbox", message="no namespaces")
+    assert processing.failure_reason(broken).startswith("InternalServerError: ")
+
+
 # --- secondary statuses
 
 

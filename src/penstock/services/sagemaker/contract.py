@@ -135,6 +135,8 @@ def common_reason(state: RunState) -> str | None:
         return MEMORY_REASON
     if state.reason == "disk":
         return DISK_REASON
+    if state.reason == "sandbox" and "execvp" in state.message:
+        return reason("ClientError: CannotStartContainerError: ", state.message.removeprefix("bwrap: "))
     if state.reason == "sandbox":
         return reason("InternalServerError: The sandbox could not be made: ", state.message)
     return None

@@ -39,7 +39,7 @@ def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
             )
             for host in hosts
         ],
-        message_file=rules.MESSAGE,
+        outputs=[Output(rules.EXIT_MESSAGE, rules.MESSAGE, always=True)],
         volume_gib=int(body["ProcessingResources"]["ClusterConfig"].get("VolumeSizeInGB", 30)),
         runtime_s=int(body["StoppingCondition"]["MaxRuntimeInSeconds"]),
         network=not body.get("NetworkConfig", {}).get("EnableNetworkIsolation"),
@@ -96,8 +96,9 @@ def end(call: Call, document: Document, state: RunState, fault: str | None) -> N
     if state.started:
         body["ProcessingStartTime"] = state.started
     body["ProcessingEndTime"] = state.ended or call.now
-    if state.message and state.reason != "sandbox":
-        body["ExitMessage"] = state.message[: contract.REASON_CHARS]
+    for result in state.results:
+        if result.output == rules.EXIT_MESSAGE and result.inline:
+            body["ExitMessage"] = result.inline.decode("utf-8", "replace")[: contract.REASON_CHARS]
     if status == "Failed":
         body["FailureReason"] = contract.clip(fault or rules.failure_reason(state), contract.REASON_CHARS)
     JOB.move(call, document, status)

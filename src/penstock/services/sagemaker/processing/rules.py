@@ -12,6 +12,8 @@ from penstock.services.sagemaker.contract import Host
 
 CONFIG = "/opt/ml/config"
 MESSAGE = "/opt/ml/output/message"
+EXIT_MESSAGE = "_exit_message"
+"""The output that is no output of the user's: what the program says of its end, good or bad."""
 DEFAULT_RUNTIME_S = 86400
 SHOWN = (
     "ProcessingJobArn", "ProcessingJobName", "AppSpecification", "Environment", "ProcessingInputs",

@@ -61,7 +61,7 @@ def _command(body: dict[str, Any], image: Environment) -> list[str]:
     if program:
         return [image.python, ENTRY, source, program, *rules.arguments(script)]
     if image.framework == "xgboost":
-        return [image.python, "-m", "algorithm_xgboost", "train", *given]
+        return [image.python, f"{contract.CONTAINERS}/algorithm_xgboost"]
     return given or ["train"]
 
 
