@@ -41,6 +41,7 @@ from penstock.runs.capacity import Capacity
 from penstock.runs.images.registry import LocalImages
 from penstock.runs.local import LocalExecutor
 from penstock.services import SERVICES
+from penstock.services.sagemaker.jobs import run_ref
 from penstock.settings import Settings
 from penstock.store.listener import WriterServer
 from penstock.store.remote import RemoteWriter
@@ -164,7 +165,12 @@ def run_engine(settings: Settings) -> None:
     app.runs = LocalExecutor(settings.data, capacity_of(settings))
     engine = Engine(app.steps(), store, SqliteWork(store, writer), app.clock, app.step_call)
     app.nudge = engine.nudge
-    app.runs.listen(lambda name: engine.nudge(run_ref(app, name)))
+
+    def ended(run: str) -> None:
+        if (ref := run_ref(run)) is not None:
+            engine.nudge(ref)
+
+    app.runs.listen(ended)
     engine.start()
     serving = WriterServer(writer, writer_socket(settings))
     serving.start()

@@ -111,8 +111,9 @@ class BlobFolder:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.fchmod(pending.fd, BLOB_MODE)
         try:
-            # linkat(2) of an open file: no name on the way that could mean another file.
-            os.link(f"/proc/self/fd/{pending.fd}", path, follow_symlinks=True)
+            # linkat(2) of an open file: no name on the way that could mean another file. Python calls linkat, which can follow
+            # /proc's link, only where a folder's descriptor is given; for an absolute path the kernel does not look at it.
+            os.link(f"/proc/self/fd/{pending.fd}", path, src_dir_fd=pending.fd, follow_symlinks=True)
         except FileExistsError:
             os.utime(path)
         except OSError as error:
