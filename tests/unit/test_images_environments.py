@@ -116,6 +116,29 @@ def test_look_builds_in_the_background_and_tells(images: LocalImages) -> None:
     assert env.uri == "mine:1"
 
 
+def test_everybody_who_asked_is_told_though_it_is_built_once(images: LocalImages) -> None:
+    heard: list[str] = []
+    told = threading.Semaphore(0)
+
+    def hear(uri: str) -> None:
+        heard.append(uri)
+        told.release()
+
+    images.listen(hear)
+    for uri in ("mine:1", "mine:2"):
+        images.add(uri, ["turbine==1.2"])
+    assert [images.look("mine:1"), images.look("mine:2")] == [None, None]
+    assert told.acquire(timeout=60)
+    assert told.acquire(timeout=60)
+    assert sorted(heard) == ["mine:1", "mine:2"]
+
+
+def test_runs_get_the_package_index_of_this_machine(images: LocalImages, wheels: Path) -> None:
+    variables, folders = images.packages()
+    assert variables["PIP_FIND_LINKS"] == str(wheels)
+    assert folders == [str(wheels)]
+
+
 def test_a_failed_build_says_what_uv_said_and_is_tried_again_later(tmp_path: Path, environ: dict[str, str]) -> None:
     images = LocalImages(tmp_path / "images", environ=environ, fetch_python=False, uv=UV, retry_s=0.0)
     told = threading.Semaphore(0)

@@ -53,13 +53,14 @@ def test_jobs_get_pip_and_uv_variables_without_the_machine_s_certificates(tmp_pa
 
 
 def test_local_folders_are_named(tmp_path: Path) -> None:
-    (tmp_path / "simple").mkdir()
+    for name in ("simple", "files", "secrets"):
+        (tmp_path / name).mkdir()
     environ = {
         "PIP_CONFIG_FILE": "/dev/null",
         "PIP_EXTRA_INDEX_URL": f"file://{tmp_path}/simple https://b",
         "PIP_FIND_LINKS": "/no/such",
     }
-    assert read_indexes(environ).folders() == [f"{tmp_path}/simple"]
+    assert read_indexes(environ).folders() == [f"{tmp_path}/simple", f"{tmp_path}/files"]
 
 
 def test_no_index_switched_off_is_no_setting() -> None:

@@ -24,6 +24,8 @@ _TO_UV = {
     "client-cert": "SSL_CLIENT_CERT",
     "proxy": "ALL_PROXY",
 }
+_BESIDE = ("files", "packages")
+"""Where the pages of a folder named `simple` link to."""
 _KEYS = (*_TO_UV, "no-index")
 _OWN = ("UV_CACHE_DIR", "UV_CONFIG_FILE", "UV_INSTALL_DIR", "UV_TOOL_DIR", "UV_TOOL_BIN_DIR")
 """uv's own about this machine's folders; nothing of it is of use to a job."""
@@ -89,7 +91,9 @@ class Indexes:
             for word in self.pip.get(key, "").split():
                 path = unquote(urlsplit(word).path) if word.startswith("file:") else word
                 if path.startswith("/") and os.path.isdir(path):
-                    found.append(path)
+                    folder = Path(path)
+                    beside = [folder.parent / name for name in _BESIDE] if folder.name == "simple" else []
+                    found += [str(folder), *(str(p) for p in beside if p.is_dir())]
         return list(dict.fromkeys(found))
 
 

@@ -73,7 +73,7 @@ class LocalImages:
         self._retry_s = retry_s
         self._ready: dict[str, Made] = {}
         self._failed: dict[str, tuple[float, str]] = {}
-        self._building: set[str] = set()
+        self._building: dict[str, set[str]] = {}
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(2)
         self._heard: list[Callable[[str], None]] = []
@@ -91,6 +91,7 @@ class LocalImages:
             return self._describe(image, digest, made)
         with self._lock:
             if digest in self._building:
+                self._building[digest].add(uri)
                 return None
             when, message = self._failed.get(digest, (0.0, ""))
             if message and time.monotonic() - when < self._retry_s:
@@ -176,8 +177,9 @@ class LocalImages:
     def _start(self, image: _Image, digest: str) -> None:
         with self._lock:
             if digest in self._building:
+                self._building[digest].add(image.uri)
                 return
-            self._building.add(digest)
+            self._building[digest] = {image.uri}
         threading.Thread(target=self._work, args=(image, digest), name=f"image-{digest[:8]}", daemon=True).start()
 
     def _work(self, image: _Image, digest: str) -> None:
@@ -193,9 +195,10 @@ class LocalImages:
                 self._failed.pop(digest, None)
             else:
                 self._failed[digest] = (time.monotonic(), message)
-            self._building.discard(digest)
-        for heard in list(self._heard):
-            heard(image.uri)
+            uris = self._building.pop(digest)
+        for uri in sorted(uris):
+            for heard in list(self._heard):
+                heard(uri)
 
     def _resolve(self, uri: str) -> _Image:
         parsed = parse_uri(uri)
