@@ -158,7 +158,7 @@ def test_a_configuration_is_described_as_it_was_created(client: Any) -> None:
     )
     described = sagemaker.describe_endpoint_config(EndpointConfigName="c")
     assert described["EndpointConfigArn"] == made["EndpointConfigArn"]
-    assert described["ProductionVariants"] == [variant(InitialVariantWeight=1.0)]
+    assert described["ProductionVariants"] == [variant()]
     assert described["DataCaptureConfig"] == capture
     assert [one["EndpointConfigName"] for one in sagemaker.list_endpoint_configs()["EndpointConfigs"]] == ["c"]
 

@@ -162,7 +162,7 @@ def test_tags_of_another_account_cannot_be_read(registry: Any, client: Any, hous
     from conftest import Boto
 
     other = Boto(house.url, house.account())
-    with pytest.raises(ClientError, match="Could not find resource"):
+    with pytest.raises(ClientError, match="Resource does not exist"):
         other("sagemaker").list_tags(ResourceArn=f"arn:aws:sagemaker:us-east-1:{client.account}:model-package-group/g1")
     other.close()
 

@@ -306,7 +306,7 @@ def test_an_attached_policy_tells_to_whom_and_cannot_be_deleted(client: Any) -> 
 def test_a_policy_that_is_not_there_cannot_be_attached(client: Any) -> None:
     arn = f"arn:aws:iam::{client.account}:policy/Nothing"
     answer = refused(client("iam").attach_role_policy, RoleName="SageMakerExecutionRole", PolicyArn=arn)
-    assert answer == ("NoSuchEntity", f"Policy {arn} was not found.", 404)
+    assert answer == ("NoSuchEntity", f"Policy {arn} does not exist or is not attachable.", 404)
 
 
 def test_the_text_of_a_policy_that_is_not_held_is_not_made_up(client: Any) -> None:

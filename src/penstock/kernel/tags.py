@@ -11,13 +11,13 @@ MOST = 50
 """Tags a resource can have."""
 
 
-def parse(tags: Sequence[Mapping[str, Any]], code: str = "ValidationException") -> dict[str, str]:
-    """Key and value of each tag given.
+def parse(tags: Sequence[Mapping[str, Any]], code: str = "ValidationException", folded: bool = False) -> dict[str, str]:
+    """Key and value of each tag given. `folded`: keys that differ in case only are the same (IAM's are).
 
     Raises: ServiceError (with the service's code for a bad value) for a key given twice, or one that is AWS's own.
     """
     parsed = {tag["Key"]: tag.get("Value", "") for tag in tags}
-    if len(parsed) < len(tags):
+    if len({key.lower() for key in parsed} if folded else parsed) < len(tags):
         raise ServiceError(code, "Duplicate tag keys found. Please note that Tag keys are case insensitive.")
     if own := [key for key in parsed if key.lower().startswith("aws:")]:
         raise ServiceError(

@@ -31,15 +31,16 @@ def create_holder(call: Call, resource: Resource, prefix: str, id_member: str, *
 
 
 def page_holders(call: Call, resource: Resource, output: str) -> dict[str, Any]:
-    """A List operation, by name, under a path prefix."""
+    """A List operation, by name, under a path prefix; lists leave out tags and boundaries."""
     prefix = call.params.get("PathPrefix", "/")
-    return resource.page(
-        call,
-        output,
-        order="name",
-        descending=False,
-        keep=None if prefix == "/" else lambda document: document.label.startswith(prefix),
-    )
+
+    def show(document: Document) -> dict[str, Any]:
+        shown = resource.describe(document)
+        shown.pop("PermissionsBoundary", None)
+        return shown
+
+    keep = None if prefix == "/" else lambda document: document.label.startswith(prefix)
+    return resource.page(call, output, order="name", descending=False, keep=keep, show=show)
 
 
 def delete_holder(call: Call, resource: Resource) -> None:
@@ -97,7 +98,7 @@ def _inline(document: Document, resource: Resource, name: str) -> str:
 def attach(call: Call, resource: Resource) -> None:
     """Raises: ServiceError NoSuchEntity for a policy that is not there."""
     document, arn = resource.get(call), call.params["PolicyArn"]
-    policy = find_policy(call, arn)
+    policy = find_policy(call, arn, "Policy {name} does not exist or is not attachable.")
     if arn not in document.body["_attached"]:
         if policy.version:
             call.change.reads.append(policy)
@@ -145,7 +146,7 @@ def delete_boundary(call: Call, document: Document) -> None:
 # --- tags
 def put_tags(call: Call, document: Document) -> None:
     """Raises: ServiceError InvalidInput, or LimitExceeded above 50."""
-    given = tags.parse(call.params["Tags"], "InvalidInput")
+    given = tags.parse(call.params["Tags"], "InvalidInput", folded=True)
     tags.check_count({**call.app.store.tags(document.arn), **given}, "LimitExceeded", 409)
     call.row(TagsPut(arn=document.arn, tags=given))
 

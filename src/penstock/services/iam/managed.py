@@ -11,7 +11,7 @@ import json
 from collections import Counter
 
 from penstock.kernel.call import Call
-from penstock.services.iam.state import POLICY, ROLE, USER
+from penstock.services.iam.state import POLICY, ROLE, USER, nothing
 from penstock.store.records import Document, Query
 
 AWS = "arn:aws:iam::aws:policy"
@@ -67,14 +67,17 @@ TEXTS = {
 }
 
 
-def find_policy(call: Call, arn: str) -> Document:
+def find_policy(call: Call, arn: str, sentence: str = POLICY.missing[1]) -> Document:
     """The policy of an ARN; AWS's are documents with version 0, that nobody puts.
 
     Raises: ServiceError NoSuchEntity.
     """
     if arn.startswith(AWS + "/"):
         return aws_policy(arn.removeprefix(AWS))
-    return POLICY.get(call, arn)
+    found = POLICY.find(call, arn)
+    if found is None:
+        raise nothing(sentence.format(name=arn))
+    return found
 
 
 def aws_policy(full_name: str) -> Document:

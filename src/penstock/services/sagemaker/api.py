@@ -63,7 +63,7 @@ def _tagged(call: Call) -> str:
     found = next((put for put in call.change.puts if put.arn == arn), None) or call.app.store.by_arn(arn)
     ours = found is not None and found.kind.startswith("sagemaker.")
     if found is None or not ours or (found.account, found.region) != (call.account, call.region):
-        raise invalid(f'Could not find resource "{arn}".')
+        raise invalid("Resource does not exist.")
     return arn
 
 
@@ -91,7 +91,7 @@ def search(call: Call) -> dict[str, Any]:
         call,
         "Results",
         found,
-        lambda one: [*searching.sort_key(one[1], order), one[0]],
+        lambda one: [*searching.sort_key(one[1], order, "CreationTime"), one[0]],
         descending=descending,
         show=lambda one: {member: one[1]},
     )

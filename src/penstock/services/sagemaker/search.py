@@ -62,9 +62,9 @@ def values(record: Any, name: str) -> Iterator[Any]:
         yield from _within(record.get("FinalMetricDataList", []), name.removeprefix("Metrics."))
 
 
-def sort_key(record: Record, name: str) -> list[Any]:
-    """Where a record stands in an order: records without the property come first."""
-    found = next(values(record, name), None)
+def sort_key(record: Record, name: str, other: str = "") -> list[Any]:
+    """Where a record stands in an order; one that lacks the property and the other comes first."""
+    found = next(values(record, name), next(values(record, other), None))
     if found is None:
         return [0, 0]
     if isinstance(found, int | float):

@@ -6,9 +6,8 @@ from collections import defaultdict
 from typing import Any
 
 from penstock.kernel.call import Call
-from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker_metrics import rules
-from penstock.store.records import Document, Points, Ref
+from penstock.store.records import Points, Ref
 
 COMPONENT = "sagemaker.trial-component"
 
@@ -16,9 +15,12 @@ COMPONENT = "sagemaker.trial-component"
 def batch_put_metrics(call: Call) -> dict[str, Any]:
     """Keeps points of a trial component, in the series "<its ARN>/<metric>".
 
-    Raises: ServiceError (ResourceNotFound) for a missing component.
+    Gives: an error for each point where the component is missing.
     """
-    component = _component(call, call.params["TrialComponentName"])
+    component = call.find(Ref(COMPONENT, call.account, call.region, call.params["TrialComponentName"]))
+    if component is None:
+        indices = range(len(call.params["MetricData"]))
+        return {"Errors": [{"Code": "VALIDATION_ERROR", "MetricIndex": index} for index in indices]}
     found: dict[str, list[rules.Point]] = defaultdict(list)
     for point in call.params["MetricData"]:
         found[point["MetricName"]].append((point["Timestamp"], point["Value"], float(point.get("Step", 0))))
@@ -45,10 +47,3 @@ def _answer(call: Call, query: dict[str, Any]) -> dict[str, Any]:
         "XAxisValues": [place for place, _ in found],
         "MetricValues": [value for _, value in found],
     }
-
-
-def _component(call: Call, name: str) -> Document:
-    found = call.find(Ref(COMPONENT, call.account, call.region, name))
-    if found is None:
-        raise ServiceError("ResourceNotFound", f"TrialComponent with name ({name}) does not exist.")
-    return found

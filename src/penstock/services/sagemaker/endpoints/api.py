@@ -14,6 +14,7 @@ from penstock.services.sagemaker.models.state import MODEL
 from penstock.services.sagemaker.roles import require_role
 
 MOST_VARIANTS = 10
+SERVERLESS_MEMORY_MB = (1024, 2048, 3072, 4096, 5120, 6144)
 COMPUTE = ("ServerlessConfig", "InstanceType", "InstancePools")
 
 
@@ -67,7 +68,7 @@ def delete_endpoint(call: Call) -> None:
 
 
 def _checked(call: Call, variant: dict[str, Any]) -> dict[str, Any]:
-    """The variant as Describe shows it: with its weight."""
+    """The variant, if it holds together."""
     name = variant["VariantName"]
     model = variant.get("ModelName")
     if model is not None:
@@ -78,6 +79,13 @@ def _checked(call: Call, variant: dict[str, Any]) -> dict[str, Any]:
     if "ServerlessConfig" in variant:
         if model is None:
             raise invalid(f"ModelName is required for the serverless variant {name}.")
+        memory = variant["ServerlessConfig"].get("MemorySizeInMB")
+        if memory not in SERVERLESS_MEMORY_MB:
+            sizes = ", ".join(map(str, SERVERLESS_MEMORY_MB))
+            raise invalid(
+                f"1 validation error detected: Value '{memory}' at 'MemorySizeInMB' failed to satisfy constraint: "
+                f"Member must satisfy enum value set: [{sizes}]"
+            )
         if unfit := [
             member for member in ("InitialInstanceCount", "AcceleratorType", "VolumeSizeInGB") if member in variant
         ]:
@@ -86,4 +94,4 @@ def _checked(call: Call, variant: dict[str, Any]) -> dict[str, Any]:
         raise invalid(f"InitialInstanceCount is required for variant {name}.")
     if model is None and not call.params.get("ExecutionRoleArn"):
         raise invalid("ExecutionRoleArn is required when a variant names no model.")
-    return variant if model is None else {"InitialVariantWeight": 1.0, **variant}
+    return variant

@@ -17,7 +17,7 @@ def _declared(noun: str, kind: str, path: str) -> Resource:
         key=f"{noun}Name",
         path=path + "/{name}",
         arn=f"{noun}Arn",
-        missing=("ResourceNotFound", f"{noun} with name ({{name}}) does not exist."),
+        missing=("ResourceNotFound", f"{noun} '{{arn}}' does not exist."),
         exists=("ValidationException", _TAKEN.format(noun=noun)),
     )
 
