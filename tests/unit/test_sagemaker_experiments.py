@@ -67,7 +67,7 @@ def test_an_update_of_a_component_merges(lab: Any) -> None:
     lab.update_trial_component(TrialComponentName="c", ParametersToRemove=["lr"], OutputArtifactsToRemove=["model"])
     component = lab.describe_trial_component(TrialComponentName="c")
     assert component["Parameters"] == {"depth": {"NumberValue": 3.0}}
-    assert "OutputArtifacts" not in component
+    assert (component["OutputArtifacts"], component["InputArtifacts"], component["Metrics"]) == ({}, {}, [])
 
 
 def test_components_are_listed_by_trial_and_by_experiment(lab: Any) -> None:

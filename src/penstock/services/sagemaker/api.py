@@ -128,7 +128,7 @@ def _shown(call: Call, document: Document) -> dict[str, Any]:
 
 def _shown_component(call: Call, document: Document) -> dict[str, Any]:
     """A trial component, with the trials it is in and the job it came from."""
-    shown = links.with_metrics(call, document, _shown(call, document))
+    shown = links.completed(call, document, _shown(call, document))
     if parents := links.parents_of(call, document.name):
         shown["Parents"] = parents
     source = shown.get("Source", {}).get("SourceArn", "")

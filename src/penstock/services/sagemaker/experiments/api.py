@@ -92,7 +92,7 @@ def create_trial_component(call: Call) -> dict[str, Any]:
 
 def describe_trial_component(call: Call) -> dict[str, Any]:
     component = COMPONENT.get(call)
-    return links.with_metrics(call, component, COMPONENT.describe(component))
+    return links.completed(call, component, COMPONENT.describe(component))
 
 
 def list_trial_components(call: Call) -> dict[str, Any]:

@@ -56,15 +56,18 @@ def parents_of(call: Call, component: str) -> list[dict[str, str]]:
     return [{"TrialName": one.parent, "ExperimentName": one.status} for one in sorted(found, key=lambda one: one.name)]
 
 
-def with_metrics(call: Call, component: Document, shown: dict[str, Any]) -> dict[str, Any]:
-    """The Describe answer with a summary of each metric that was put for the component (series "<arn>/<metric>")."""
+def completed(call: Call, component: Document, shown: dict[str, Any]) -> dict[str, Any]:
+    """The Describe answer with a summary of each metric that was put for the component (series "<arn>/<metric>").
+
+    Its maps and metrics are shown when they are empty, too: the SDK's analytics read them without asking.
+    """
     prefix = component.arn + "/"
     summaries = []
     for series in sorted(call.app.store.series(prefix)):
         points = call.app.store.points(series)
         if points:
             summaries.append({"MetricName": series.removeprefix(prefix), "SourceArn": component.arn, **summary(points)})
-    return {**shown, "Metrics": summaries} if summaries else shown
+    return {"Parameters": {}, "InputArtifacts": {}, "OutputArtifacts": {}, **shown, "Metrics": summaries}
 
 
 def summary(points: list[tuple[float, float, float]]) -> dict[str, Any]:
