@@ -131,7 +131,8 @@ XGBOOST = (
     Tag(
         "sagemaker-xgboost", "0.90-2", "xgboost", "3.7", "3.6.13",
         ("xgboost==0.90", "scikit-learn==0.23.1", "numpy==1.18.4", "pandas==1.0.4", "scipy==1.4.1"),
-        ("PyYAML==5.4.1", "boto3==1.13.21", "botocore==1.16.21", "Flask==1.1.1", "cryptography==3.4.6", "gunicorn<20",
+        ("PyYAML==5.4.1", "boto3==1.13.21", "botocore==1.16.21", *_FLASK_1, "jinja2==2.11.3", "MarkupSafe==1.1.1",
+         "cryptography==3.4.6", "gunicorn<20",
          "matplotlib==3.2.1", "psutil", "pyarrow==1.0.0", "python-dateutil==2.8.0", "requests", "retrying",
          "urllib3==1.25.9", "protobuf==3.20.1", "joblib", "tqdm"),
         _XGBOOST_ENV, f"{_XGBOOST} 0.90-2 (scipy 1.2.2, pyarrow 0.14.1, Python 3.6 there)", suffix="-cpu-py3",
