@@ -183,13 +183,17 @@ class Front:
         return b"".join(pieces)
 
     async def receive_upload(self, request: Request, receive: Receive, scope: sigv4.Scope, chunks: Any) -> Any:
-        """Streams the body into the blobs, in constant memory: small ones inline, larger writes in the executor."""
+        """Streams the body into the blobs, in constant memory: small ones inline, larger writes in the executor.
+
+        One write is under way while the next megabyte arrives.
+        """
         loop = asyncio.get_running_loop()
         headers = request.headers
         receiver = self.app.blobs.receive(algorithms_of(headers))
         is_chunked = "aws-chunked" in headers.get("content-encoding", "") or scope.payload_hash.startswith("STREAMING-")
         unchunker = unchunker_of(request, scope, chunks) if is_chunked else None
         waiting: list[bytes] = []
+        writing: asyncio.Future[Any] | None = None
         held = total = 0
         try:
             async for piece in body_of(receive):
@@ -198,8 +202,12 @@ class Front:
                     waiting.append(part)
                     held += len(part)
                 if held >= CHUNK_BYTES:
-                    await loop.run_in_executor(None, receiver.write, b"".join(waiting))
+                    if writing:
+                        await writing
+                    writing = loop.run_in_executor(None, receiver.write, b"".join(waiting))
                     waiting, held = [], 0
+            if writing:
+                await writing
             if unchunker:
                 headers.update(unchunker.finish())
                 expected = headers.get("x-amz-decoded-content-length")
@@ -208,9 +216,17 @@ class Front:
             large = total > CHUNK_BYTES // 16
             if waiting:
                 rest = b"".join(waiting)
-                await loop.run_in_executor(None, receiver.write, rest) if large else receiver.write(rest)
-            received = await loop.run_in_executor(None, receiver.finish) if large else receiver.finish()
+                if large:
+                    await (writing := loop.run_in_executor(None, receiver.write, rest))
+                else:
+                    receiver.write(rest)
+            if large:
+                received = await (writing := loop.run_in_executor(None, receiver.finish))
+            else:
+                received = receiver.finish()
         except BaseException:
+            if writing:
+                await asyncio.wait([writing])  # its thread still has the file
             receiver.abandon()
             raise
         if expected is not None and expected != str(received.size_bytes):

@@ -42,6 +42,10 @@ class BlobsContract:
         assert b"".join(chunks) == BIG
         assert max(map(len, chunks)) <= CHUNK_BYTES
 
+    def test_large_pieces_are_hashed_as_small_ones(self, blobs: Blobs) -> None:
+        received = give(blobs, BIG, ("SHA256", "CRC32"), piece_bytes=CHUNK_BYTES)
+        assert received == give(blobs, BIG, ("SHA256", "CRC32"))
+
     @pytest.mark.parametrize("size_bytes", [0, 1, INLINE_BYTES])
     def test_a_small_body_stays_in_memory(self, blobs: Blobs, size_bytes: int) -> None:
         received = give(blobs, BIG[:size_bytes], piece_bytes=1000)

@@ -14,11 +14,14 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from penstock.blobs import checksums
 from penstock.blobs.base import INLINE_BYTES, Blob, Received, Used
 
 CHUNK_BYTES = 1 << 20
+BESIDE_BYTES = 256 * 1024
+"""From this size of a piece on, MD5 is computed in a thread of its own: it takes as long as all the rest."""
 LEFTOVER_S = 3600.0
 """A temporary file untouched for so long belongs to nobody any more."""
 
@@ -30,6 +33,7 @@ class FileBlobs:
         self.root = os.path.abspath(root)
         self._temp = os.path.join(self.root, "tmp")
         self._away = os.path.join(self.root, "away")
+        self.hasher = ThreadPoolExecutor(2, "penstock-md5")
         self._make_folders()
         self._sweep()
 
@@ -208,8 +212,17 @@ class FileReceiver:
 
     def write(self, piece: bytes | memoryview) -> None:
         """Hashes the piece and keeps it."""
+        beside = self._blobs.hasher.submit(self._md5.update, piece) if len(piece) >= BESIDE_BYTES else None
+        if beside is None:
+            self._md5.update(piece)
+        try:
+            self._take(piece)
+        finally:
+            if beside is not None:
+                beside.result()  # the piece is its owner's again when we return
+
+    def _take(self, piece: bytes | memoryview) -> None:
         self._sha256.update(piece)
-        self._md5.update(piece)
         for digest in self._digests.values():
             digest.update(piece)
         self._size_bytes += len(piece)
