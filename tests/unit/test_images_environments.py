@@ -201,6 +201,21 @@ def test_what_a_dead_builder_left_is_removed(images: LocalImages, tmp_path: Path
     assert not left.exists()
 
 
+def test_a_run_keeps_the_files_of_an_environment_that_is_replaced(images: LocalImages, tmp_path: Path) -> None:
+    images.add("mine:1", ["turbine==1.2"])
+    source = Path(images.pull("mine:1").mounts[0].source)
+    folder = os.open(source, os.O_RDONLY)
+    try:
+        images.pull("mine:1", again=True)
+        assert os.stat("bin/python", dir_fd=folder)
+    finally:
+        os.close(folder)
+    ancient = tmp_path / "images" / ".old-x-1000"
+    ancient.mkdir()
+    images.pull("mine:1", again=True)
+    assert not ancient.exists()
+
+
 def test_an_environment_whose_interpreter_went_is_built_again(images: LocalImages) -> None:
     images.add("mine:1", ["turbine==1.2"])
     source = Path(images.pull("mine:1").mounts[0].source)

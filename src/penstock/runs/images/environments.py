@@ -36,6 +36,8 @@ from penstock.runs.images.interpreters import (
 from penstock.runs.images.table import ML, TOOLS
 
 FORMAT = 1
+KEPT_S = 28 * 86400.0
+"""How long a replaced environment stays: as long as a training job may run."""
 SHIMS = Path(__file__).resolve().parents[2] / "containers" / "shims"
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 _UNSOLVED = ("No solution found", "--no-build", "no usable wheels", "no matching wheels", "only-binary")
@@ -258,15 +260,13 @@ class Environments:
     def _place(self, making: Path, digest: str) -> None:
         target = self.folder / digest
         if target.exists():
-            # runs that use the old one keep its inodes by their mounts
-            old = target.with_name(f".making-{digest}-old")
-            shutil.rmtree(old, ignore_errors=True)
-            target.rename(old)
-            making.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            making.rename(target)
+            # runs may have it mounted: its files stay until none can
+            target.rename(target.with_name(f".old-{digest}-{int(time.time())}"))
+        making.rename(target)
         target.chmod(0o755)
+        for old in self.folder.glob(".old-*"):
+            if time.time() - int(old.name.rpartition("-")[2]) > KEPT_S:
+                shutil.rmtree(old, ignore_errors=True)
 
     @contextmanager
     def _locked(self, digest: str) -> Iterator[None]:
