@@ -137,6 +137,7 @@ def test_a_step_that_waits_for_itself_is_a_cycle() -> None:
     ('{"Version": "2020-12-01"}', "'Steps' must be a list"),
     ('{"Version": "2020-12-01", "Steps": [1]}', "is no object"),
     ("[" * 100_000, "Malformed JSON"),
+    ('{"Version": "2020-12-01", "Steps": [' + "[" * 200 + "]" * 200 + "]}", "nested too deeply"),
 ])  # fmt: skip
 def test_what_is_no_definition_is_refused(text: str, told: str) -> None:
     with pytest.raises(Malformed, match=told):

@@ -210,6 +210,9 @@ def test_the_model_is_not_registered_below_the_threshold(works: Works) -> None:
     assert shown["FailureReason"] == "Step failure: One or multiple steps failed."
     steps = works.steps(arn)
     assert steps["Gate"]["Metadata"]["Condition"]["Outcome"] == "False"
+    assert (
+        steps["Gate"]["StepDescription"] == '0.9 >= 0.999 and not ("ml.m5.large" in ["ml.none"]) and (1 == 1) is false'
+    )
     assert steps["TooWeak"]["FailureReason"] == "Accuracy below 0.999"
     assert steps["TooWeak"]["Metadata"]["Fail"]["ErrorMessage"] == "Accuracy below 0.999"
     assert "Register-RegisterModel" not in steps

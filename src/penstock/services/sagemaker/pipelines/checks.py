@@ -43,6 +43,7 @@ PARAMETER_TYPES = {
     ),
 }
 
+MAX_DEPTH = 100
 EXECUTED = frozenset({"Processing", "Training", "Model", "RegisterModel", "Condition", "Fail"})
 TYPES = EXECUTED | {
     "Transform", "Callback", "Tuning", "Lambda", "QualityCheck", "ClarifyCheck", "EMR", "EMRServerless", "AutoML",
@@ -73,6 +74,21 @@ RETRIED = frozenset({
     "Step.SERVICE_FAULT", "Step.THROTTLING", "SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR",
     "SageMaker.RESOURCE_LIMIT", "Emr.RESOURCE_LIMIT",
 })  # fmt: skip
+
+
+def check_depth(raw: Any) -> None:
+    """Refuses what is nested more deeply than MAX_DEPTH: expressions are resolved by recursion."""
+    level = [raw]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, (dict, list))
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return
+    raise Malformed("Malformed JSON: it is nested too deeply.")
 
 
 def check_metadata(raw: Any) -> None:

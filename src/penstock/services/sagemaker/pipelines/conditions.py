@@ -17,6 +17,13 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "LessThan": lambda left, right: bool(left < right),
     "LessThanOrEqualTo": lambda left, right: bool(left <= right),
 }
+SIGNS = {
+    "Equals": "==",
+    "GreaterThan": ">",
+    "GreaterThanOrEqualTo": ">=",
+    "LessThan": "<",
+    "LessThanOrEqualTo": "<=",
+}
 TYPES = frozenset({"Equals", "In", "Not", "Or", *COMPARISONS})
 
 
@@ -64,6 +71,23 @@ def holds(condition: dict[str, Any], value: Value) -> bool:
     return COMPARISONS[kind](*_ordered(kind, left, right))
 
 
+def explain(condition: dict[str, Any], value: Value) -> str:
+    """What a condition compared, with the operands' values: "0.91 >= 0.999".
+
+    Raises: Unresolved.
+    """
+    kind = condition["Type"]
+    if kind == "Not":
+        return f"not ({explain(_inner(condition), value)})"
+    if kind == "Or":
+        return " or ".join(f"({explain(inner, value)})" for inner in condition["Conditions"])
+    if kind == "In":
+        values = ", ".join(json.dumps(value(item)) for item in condition["Values"])
+        return f"{json.dumps(value(condition['QueryValue']))} in [{values}]"
+    left, right = value(condition["LeftValue"]), value(condition["RightValue"])
+    return f"{json.dumps(left)} {SIGNS[kind]} {json.dumps(right)}"
+
+
 def same(left: Any, right: Any) -> bool:
     """Whether two values are equal; a text equals a number or a boolean that is written so ("1" and 1)."""
     if isinstance(left, str) and isinstance(right, str):
@@ -92,6 +116,8 @@ def _ordered(kind: str, left: Any, right: Any) -> tuple[Any, Any]:
 
 def _number(value: Any) -> float | int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    if isinstance(value, str) and "_" in value:  # Python's way to write numbers, nobody else's
         return None
     if not isinstance(value, str):
         return value

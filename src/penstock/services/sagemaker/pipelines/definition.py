@@ -107,6 +107,7 @@ def parse(text: str) -> Definition:
         raise Malformed(f"Malformed JSON: {why}") from None
     except RecursionError:
         raise Malformed("Malformed JSON: it is nested too deeply.") from None
+    checks.check_depth(raw)
     if not isinstance(raw, dict):
         raise Malformed("The definition must be a JSON object.")
     if raw.get("Version") != VERSION:

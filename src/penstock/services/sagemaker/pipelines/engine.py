@@ -34,6 +34,7 @@ LOOK_AGAIN_S = 60.0
 """Jobs wake their execution; this is for the case that one did not."""
 FAILED_STEPS = "Step failure: One or multiple steps failed."
 REASON_MOST = 1024
+DESCRIPTION_MOST = 3072
 
 
 def advance(call: Call, execution: Document) -> float | None:
@@ -157,17 +158,25 @@ class Look:
             self.end(step.name, "Failed", f"Penstock does not run steps of the type {step.type} yet.")
 
     def decide(self, step: Step) -> None:
-        """Evaluates a Condition step: all of its conditions must hold."""
+        """Evaluates a Condition step: all of its conditions must hold.
+
+        Differs: a step without a description is described by what it compared.
+        """
         scope = StepScope(self.call, self.execution, self.definition.steps)
+
+        def value(operand: Any) -> Any:
+            return resolve(operand, scope)
+
+        given = step.arguments.get("Conditions") or []
         try:
-            outcome = all(
-                conditions.holds(condition, lambda operand: resolve(operand, scope))
-                for condition in step.arguments.get("Conditions") or []
-            )
+            outcome = all(conditions.holds(condition, value) for condition in given)
+            told = " and ".join(conditions.explain(condition, value) for condition in given)
         except Unresolved as why:
             self.end(step.name, "Failed", f"ClientError: {why}")
             return
-        self.write(step.name, "Succeeded", {"Condition": {"Outcome": str(outcome)}}, outcome=outcome)
+        told = f"{told} is {str(outcome).lower()}"[:DESCRIPTION_MOST] if told else ""
+        metadata = {"Condition": {"Outcome": str(outcome)}}
+        self.write(step.name, "Succeeded", metadata, outcome=outcome, description=told)
 
     def give_up(self, step: Step) -> None:
         """Ends a Fail step, with its message as the reason."""
@@ -221,6 +230,7 @@ class Look:
         reason: str = "",
         job: list[str] | None = None,
         outcome: bool | None = None,
+        description: str = "",
     ) -> None:
         """Notes a step's status in the execution, writes the step as it is shown, and tells of it."""
         step, now = self.definition.steps[name], self.call.now
@@ -229,6 +239,8 @@ class Look:
         document.status = document.body["StepStatus"] = status
         if metadata is not None:
             document.body["Metadata"] = metadata
+        if description:
+            document.body.setdefault("StepDescription", description)
         if status in ENDED:
             document.body["EndTime"] = now
         if status == "Failed" and reason:

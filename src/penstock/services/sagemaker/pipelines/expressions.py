@@ -265,7 +265,7 @@ def _get(text: str, scope: Scope) -> Any:
 
 
 def _get_json(get: dict[str, Any], scope: Scope) -> Any:
-    uri = resolve(get.get("PropertyFile", get.get("S3Uri")), scope)
+    uri = to_text(resolve(get.get("PropertyFile", get.get("S3Uri")), scope))
     try:
         return walk(scope.content(uri), split_path(get["Path"]))
     except Unresolved as why:

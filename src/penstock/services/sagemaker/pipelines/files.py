@@ -39,7 +39,7 @@ def read_json(call: Call, uri: str) -> Any:
         if fault.code == "NoSuchKey":
             raise Unresolved(f"the file {uri} does not exist; {_tell_neighbours(call, bucket, key)}") from None
         raise Unresolved(f"the file {uri} cannot be read: {fault.message}") from None
-    except ValueError as why:
+    except (ValueError, RecursionError) as why:
         raise Unresolved(f"the contents of the file {uri} are not in valid JSON format: {why}") from None
 
 

@@ -115,7 +115,7 @@ def find(call: Call, execution: Document, entry: dict[str, Any]) -> Document | N
 def _prepare_package(call: Call, execution: Document, given: dict[str, Any]) -> None:
     """Makes the group where it is missing, and says which execution registered the package."""
     group = given.get("ModelPackageGroupName")
-    if group:
+    if isinstance(group, str):
         # A group may be named by its ARN: then it is there already, or the registration fails with the right sentence.
         if (
             not group.startswith("arn:")
@@ -124,7 +124,8 @@ def _prepare_package(call: Call, execution: Document, given: dict[str, Any]) -> 
             call.other("sagemaker", "CreateModelPackageGroup", ModelPackageGroupName=group)
         given.pop("ModelPackageName", None)
     properties = given.setdefault("MetadataProperties", {})
-    properties.setdefault("GeneratedBy", execution.arn)
+    if isinstance(properties, dict):
+        properties.setdefault("GeneratedBy", execution.arn)
 
 
 def _clean(name: str, most: int) -> str:

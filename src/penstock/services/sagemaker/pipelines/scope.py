@@ -20,6 +20,7 @@ class StartScope:
 
     def __init__(self, call: Call, execution: Document):
         self.call, self.execution = call, execution
+        self._contents: dict[str, Any] = {}
 
     def parameter(self, name: str) -> Any:
         return self.execution.body["_parameters"][name]
@@ -46,7 +47,9 @@ class StartScope:
         raise Unresolved(f"The step '{step}' has not run yet")
 
     def content(self, uri: str) -> Any:
-        return read_json(self.call, uri)
+        if uri not in self._contents:
+            self._contents[uri] = read_json(self.call, uri)
+        return self._contents[uri]
 
 
 class StepScope(StartScope):
