@@ -541,8 +541,8 @@ def test_a_processing_job_runs_from_inputs_to_outputs(made: Jobs):
     made.put("code/x.py", "print()")
     document = made.process(
         ProcessingInputs=[
-            {"InputName": "code", "S3Input": {"S3Uri": f"s3://{BUCKET}/code/x.py", "LocalPath": "/opt/ml/processing/code",
-                                              "S3DataType": "S3Prefix", "S3InputMode": "File"}},
+            {"InputName": "code", "S3Input": {"S3Uri": f"s3://{BUCKET}/code/x.py", "S3DataType": "S3Prefix",
+                                              "LocalPath": "/opt/ml/processing/code", "S3InputMode": "File"}},
         ],
         ProcessingOutputConfig={"Outputs": [
             {"OutputName": "t", "S3Output": {"S3Uri": f"s3://{BUCKET}/p/train", "S3UploadMode": "EndOfJob",
