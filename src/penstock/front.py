@@ -21,6 +21,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from penstock.blobs import checksums
 from penstock.kernel import auth, ids, sigv4
 from penstock.kernel.app import App
 from penstock.kernel.call import Call
@@ -37,7 +38,6 @@ CHUNK_BYTES = 1 << 20
 RERUNS = 50
 AWS_HOST = re.compile(r"(^|\.)(amazonaws\.com(\.cn)?|api\.aws|on\.aws|sagemaker\.aws)$")
 S3_HOST = re.compile(r"^(?:(?P<bucket>.+)\.)?s3[.-](?:dualstack\.)?(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?$|^(?:(?P<bucket2>.+)\.)?s3\.amazonaws\.com$")
-CHECKSUM_HEADER = "x-amz-checksum-"
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -189,7 +189,7 @@ class Front:
         """
         loop = asyncio.get_running_loop()
         headers = request.headers
-        receiver = self.app.blobs.receive(algorithms_of(headers))
+        receiver = self.app.blobs.receive(checksums.asked(headers))
         is_chunked = "aws-chunked" in headers.get("content-encoding", "") or scope.payload_hash.startswith("STREAMING-")
         unchunker = unchunker_of(request, scope, chunks) if is_chunked else None
         waiting: list[bytes] = []
@@ -296,15 +296,6 @@ def unchunk(request: Request, scope: sigv4.Scope, chunks: Any) -> bytes:
     body = b"".join(unchunker.feed(request.body))
     request.headers.update(unchunker.finish())
     return body
-
-
-def algorithms_of(headers: dict[str, str]) -> tuple[str, ...]:
-    """The checksum algorithms that a request names, by header, trailer or wish."""
-    names = {name[len(CHECKSUM_HEADER):] for name in headers if name.startswith(CHECKSUM_HEADER)}
-    names |= {t.strip()[len(CHECKSUM_HEADER):] for t in headers.get("x-amz-trailer", "").split(",") if t.strip().startswith(CHECKSUM_HEADER)}
-    names |= {headers.get("x-amz-sdk-checksum-algorithm", ""), "crc64nvme"}
-    known = {"crc32", "crc32c", "crc64nvme", "sha1", "sha256"}
-    return tuple(sorted(name.upper() for name in {n.lower() for n in names} & known))
 
 
 async def write(reply: Reply, method: str, send: Send) -> None:

@@ -185,6 +185,8 @@ def test_a_multipart_object_is_joined_once(world: Any, put: Any) -> None:
     call = world.call()
     (staged,) = staging.stage(call, f"s3://{BUCKET}/in/")
     assert Path(str(staged.blob)).read_bytes() == b"".join(pieces)
+    assert staging.stage(call, f"s3://{BUCKET}/in/big", target="/other")[0].blob == staged.blob
+    assert len(call.change.rows) == 1
     world.app.store.commit(call.change)
     assert len(world.app.store.object(BUCKET, "in/big").parts) == 1
     assert s3("HeadObject", ChecksumMode="ENABLED") == before
