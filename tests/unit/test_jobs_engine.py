@@ -47,6 +47,9 @@ class Runs:
         self.states[name] = RunState("starting", attempt=self.states[name].attempt + 1)
         return self.states[name]
 
+    def names(self) -> list[str]:
+        return list(self.states)
+
     def forget(self, name: str) -> None:
         self.calls.append(("forget", name))
         self.states.pop(name, None)
@@ -725,6 +728,26 @@ def test_an_ended_job_can_be_deleted_and_its_name_used_again(made: Jobs):
     made.world("sagemaker", "DeleteTrainingJob", TrainingJobName="job")
     again = made.train()
     assert again.body["_run"] != document.body["_run"]
+
+
+def test_runs_of_deleted_jobs_are_swept_away_and_no_others(made: Jobs):
+    document = made.train()
+    made.step(document)
+    assert jobs.sweep(made.world.app) == 0
+    made.runs.say(phase="ended", exit_code=0)
+    made.step(document)
+    assert jobs.sweep(made.world.app) == 0
+    made.world("sagemaker", "DeleteTrainingJob", TrainingJobName="job")
+    assert jobs.sweep(made.world.app) == 1
+    assert made.runs.calls[-1] == ("forget", document.body["_run"])
+
+
+def test_a_processing_job_tells_of_its_beginning_and_its_end_only(made: Jobs):
+    document = made.process()
+    made.step(document)
+    made.runs.say(phase="ended", exit_code=0, started=1.0, ended=2.0)
+    made.step(document)
+    assert [detail["ProcessingJobStatus"] for detail in made.events()] == ["InProgress", "Completed"]
 
 
 def test_updates_are_kept_and_shown(made: Jobs):

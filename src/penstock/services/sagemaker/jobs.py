@@ -14,6 +14,7 @@ from typing import Any
 
 import penstock
 from penstock.kernel import auth, staging
+from penstock.kernel.app import App
 from penstock.kernel.buckets import open_bucket, parse_uri
 from penstock.kernel.call import Call, Caller
 from penstock.kernel.errors import ServiceError, invalid
@@ -110,6 +111,22 @@ def run_ref(name: str) -> Ref | None:
     if len(parts) != 5 or f"sagemaker.{parts[0]}" not in NOUNS:
         return None
     return Ref(f"sagemaker.{parts[0]}", parts[1], parts[2], parts[3])
+
+
+def sweep(app: App) -> int:
+    """Gives back the folders of ended runs whose jobs were deleted; gives how many. At the engine's start."""
+    runs: Executor = app.runs
+    gone = 0
+    for name in runs.names():
+        ref = run_ref(name)
+        if ref is None:
+            continue
+        document = app.store.get(ref)
+        state = runs.look(name)
+        if (document is None or document.body["_run"] != name) and state and state.phase in (ENDED, LOST):
+            runs.forget(name)
+            gone += 1
+    return gone
 
 
 def stream_name(document: Document, host: str) -> str:
@@ -282,9 +299,11 @@ def _end(call: Call, kind: Kind, document: Document, state: RunState, fault: str
 
 
 def _show(call: Call, kind: Kind, document: Document, news: bool) -> None:
+    """Saves what changed on the way; only secondary statuses, which training jobs have, are events."""
     if news:
         kind.resource.save(call, document)
-        _emit(call, document)
+        if "SecondaryStatus" in document.body:
+            _emit(call, document)
 
 
 def _tell(call: Call, document: Document) -> None:

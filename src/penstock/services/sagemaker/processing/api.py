@@ -14,7 +14,8 @@ from penstock.services.sagemaker.roles import require_role
 def create_processing_job(call: Call) -> dict[str, Any]:
     """Checks role and image, and has the job run; inputs are looked for when it starts.
 
-    Differs: KMS keys, VpcConfig and experiments are kept and shown, and change nothing.
+    Differs: KMS keys, VpcConfig and experiments are kept and shown, and change nothing. An output with S3UploadMode
+    Continuous is uploaded at the end, and, unlike others, after a failure too. S3InputMode Pipe fails the job.
     """
     body = rules.complete(call.params)
     require_role(call, body["RoleArn"])
