@@ -119,11 +119,11 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Lets go of the runner; the runs go on."""
-        self._closed.set()
-        connection = self._connection
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._closed.set()
+            if self._connection is not None:
+                with contextlib.suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_RDWR)
         self._reader.join(5)
 
     # --- capacity
@@ -173,6 +173,8 @@ class LocalExecutor:
                 continue
             with connection, connection.makefile("rb") as lines:
                 with self._lock:
+                    if self._closed.is_set():
+                        return
                     self._connection = connection
                     self._ask({"op": "subscribe"})
                     for name in self._holding:

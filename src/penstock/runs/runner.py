@@ -73,6 +73,7 @@ class Runner:
         self.listening.setblocking(False)
         self.selector.register(self.listening, selectors.EVENT_READ, self._accept)
         self.selector.register(self.watch.fd, selectors.EVENT_READ, self._notice)
+        self.own = self.watch.add(self.runs, linux.IN_DELETE_SELF)
         for path in self.runs.iterdir():
             if NAME.fullmatch(path.name):
                 self._watch(RunFolder(path))
@@ -123,6 +124,8 @@ class Runner:
         """Something happened in a run's folder; a lock that is closed means that its supervisor is gone."""
         for noticed in self.watch.read():
             folder = self.watched.get(noticed.watch)
+            if noticed.watch == self.own:
+                self.quitting = True  # somebody deleted the data folder: there is nothing to serve any more
             if folder is None:
                 continue
             if noticed.mask & linux.IN_IGNORED:
@@ -244,8 +247,8 @@ def serve(data: Path) -> None:
     runner.serve()
 
 
-def launch(data: Path, python: str = sys.executable) -> int:
-    """Starts a runner that outlives the caller, if the data folder has none; gives the pid of what was started."""
+def launch(data: Path, python: str = sys.executable) -> subprocess.Popen[bytes]:
+    """Starts a runner that outlives the caller; it ends at once if the data folder has one."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     (data / "logs").mkdir(exist_ok=True, mode=0o700)
     environment = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
@@ -256,7 +259,7 @@ def launch(data: Path, python: str = sys.executable) -> int:
     with open(data / "logs" / "runner.log", "ab") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment, start_new_session=True
-        ).pid
+        )
 
 
 def wait_ready(data: Path, timeout_s: float = 10.0) -> dict[str, Any]:

@@ -33,6 +33,8 @@ COPIED = (
 FOLDERS = (
     "dev", "etc", "home", "mnt", "opt/ml", "proc", "run", "srv", "sys/devices/system/cpu", "usr", "var/cache", "var/lib", "var/log",
 )  # fmt: skip
+READ_ONLY_PROC = ("acpi", "bus", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger")
+HIDDEN_PROC = ("kcore", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "sched_debug", "timer_list")
 MADE = {
     "passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     "group": "root:x:0:\nnogroup:x:65534:\n",
@@ -173,7 +175,7 @@ def bwrap_arguments(
     for name in SYSTEM:
         if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
             arguments += ["--ro-bind", f"/{name}", f"/{name}"]
-    arguments += ["--proc", "/proc", "--dev", "/dev"]
+    arguments += ["--proc", "/proc", *_cover_proc(), "--dev", "/dev"]
     arguments += ["--size", str(max(64 << 20, spec.memory_bytes // 2)), "--tmpfs", "/dev/shm"]
     arguments += ["--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"]
     for source, target, writable in mounted:
@@ -181,6 +183,16 @@ def bwrap_arguments(
     for name, value in (spec.env | instance.env).items():
         arguments += ["--setenv", name, value]
     return [*arguments, "--chdir", spec.cwd]
+
+
+def _cover_proc() -> Iterator[str]:
+    """Makes read-only, or hides, what of /proc belongs to the machine: its files ask for the user, not for capabilities."""
+    for name in READ_ONLY_PROC:
+        if os.path.exists(f"/proc/{name}"):
+            yield from ("--ro-bind", f"/proc/{name}", f"/proc/{name}")
+    for name in HIDDEN_PROC:
+        if os.path.exists(f"/proc/{name}"):
+            yield from ("--ro-bind", "/dev/null", f"/proc/{name}")
 
 
 # --- can it work here? ---------------------------------------------------------------------------------------------------

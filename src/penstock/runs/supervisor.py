@@ -27,6 +27,7 @@ from penstock.runs.logs import LogPump
 
 OTHERS_GRACE_S = 10.0
 """How long the other instances have after one has failed."""
+TERM_AGAIN_S = 0.005
 CANNOT_RUN = 125
 """The exit code of a run whose sandbox could not be made (as with `env` and container tools)."""
 
@@ -78,6 +79,7 @@ class Times:
 
     deadline: float = float("inf")
     kill: float = float("inf")
+    term: float = float("inf")
     offer: float = float("inf")
 
 
@@ -95,6 +97,7 @@ class Attempt:
         self.reason = ""
         self.failed: Program | None = None
         self.started = 0.0
+        self.early: list[Program] = []
         self.lookout: limits.Lookout | None = None
 
     def run(self) -> RunState:
@@ -174,13 +177,10 @@ class Attempt:
     # --- starting
 
     def _start(self) -> None:
-        self.started = time.time()
-        self.times.deadline = time.monotonic() + self.spec.timeout_s
         for program, namespace in zip(self.programs, self.namespaces, strict=True):
             if namespace.fd >= 0:
                 linux.join(namespace.fd, linux.NEWNET)
             self._launch(program)
-        self.folder.mark_running(self.started, self.order.attempt)
         self.lookout = limits.Lookout(
             [self.scratch / i.host for i in self.spec.instances],
             self.spec.disk_bytes,
@@ -220,7 +220,7 @@ class Attempt:
     def _wait(self) -> None:
         """Waits for the next thing that happens, or for the next moment when something is due."""
         assert self.lookout is not None
-        due = min(self.times.deadline, self.times.kill, self.times.offer, self.lookout.due)
+        due = min(self.times.deadline, self.times.kill, self.times.term, self.times.offer, self.lookout.due)
         for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
             act: Callable[[], None] = key.data
             act()
@@ -228,6 +228,8 @@ class Attempt:
         if now >= self.times.deadline:
             self.times.deadline = float("inf")
             self.end_early("timeout")
+        if now >= self.times.term:
+            self._send_terms(self.early)
         if now >= self.times.kill:
             self.times.kill = now + 1.0
             self.kill()
@@ -259,6 +261,10 @@ class Attempt:
                 program.first = json.loads(line).get("child-pid", 0) or program.first
             with contextlib.suppress(ProcessLookupError):
                 program.first_process = os.pidfd_open(program.first)
+            if not self.started:
+                self.started = time.time()
+                self.times.deadline = time.monotonic() + self.spec.timeout_s
+                self.folder.mark_running(self.started, self.order.attempt)
 
     def _reap(self, program: Program, status: int) -> None:
         """Bubblewrap is gone: what was the exit code, did the program start at all?"""
@@ -296,9 +302,12 @@ class Attempt:
 
     def _terminate(self, grace_s: float) -> None:
         self.times.kill = min(self.times.kill, time.monotonic() + grace_s)
-        for program in self.programs:
-            if not program.ended and not _send_term(program):
-                self._kill(program)
+        self._send_terms([p for p in self.programs if not p.ended])
+
+    def _send_terms(self, programs: list[Program]) -> None:
+        """Sends SIGTERM, again in a moment to those whose program is not there yet."""
+        self.early = [p for p in programs if not p.ended and not _send_term(p)]
+        self.times.term = time.monotonic() + TERM_AGAIN_S if self.early else float("inf")
 
     def kill(self) -> None:
         """Kills pid 1 of every sandbox, and so all in it."""
@@ -313,7 +322,7 @@ class Attempt:
 
     def _conclude(self) -> RunState:
         """Takes the outputs and gives the exit record."""
-        state = RunState(ENDED, 0, self.reason, started=self.started, attempt=self.order.attempt)
+        state = RunState(ENDED, 0, self.reason, started=self.started or time.time(), attempt=self.order.attempt)
         roots = [p.root for p in self.programs]
         if self.failed is not None:
             state.exit_code, state.tail = self.failed.exit_code, self.failed.pump.tail()
