@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from penstock.kernel import pages
-from penstock.kernel.call import Call
+from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
 from penstock.kernel.logs import LogLine, Logs, Stream
 from penstock.services.logs import rules
@@ -54,12 +54,14 @@ def create_log_group(call: Call) -> None:
         call.row(TagsPut(arn=group_arn(call, name), tags=tags))
 
 
+@slow
 def delete_log_group(call: Call) -> None:
     name = _group(call)
     _logs(call).drop_group(call.account, call.region, name)
     call.row(TagsGone(arn=group_arn(call, name)))
 
 
+@slow
 def describe_log_groups(call: Call) -> dict[str, Any]:
     prefix, pattern = call.params.get("logGroupNamePrefix", ""), call.params.get("logGroupNamePattern", "")
     if prefix and pattern:
@@ -126,6 +128,7 @@ def delete_log_stream(call: Call) -> None:
         raise missing(NO_STREAM) from None
 
 
+@slow
 def describe_log_streams(call: Call) -> dict[str, Any]:
     """Differs: a listing by LastEventTime takes that moment from the file's end, so it is never behind."""
     group, prefix = _group(call), call.params.get("logStreamNamePrefix", "")
@@ -153,9 +156,10 @@ def put_log_events(call: Call) -> dict[str, Any]:
     if any(later < earlier for (earlier, _), (later, _) in itertools.pairwise(events)):
         raise invalid("Log events in a single PutLogEvents request must be in chronological order.")
     _logs(call).append_events(file, events)
-    return {"nextSequenceToken": str(hash_of(stream)) + str(int(call.now * 1000))}
+    return {"nextSequenceToken": str(_hash_of(stream)) + str(int(call.now * 1000))}
 
 
+@slow
 def get_log_events(call: Call) -> dict[str, Any]:
     """A page of a stream, from its head or its end; the token of a place stays the same while nothing follows."""
     given = call.params
@@ -177,6 +181,7 @@ def get_log_events(call: Call) -> dict[str, Any]:
     }
 
 
+@slow
 def filter_log_events(call: Call) -> dict[str, Any]:
     """Events of several streams in order of time, those that match the pattern; the token is the last event given."""
     given = call.params
@@ -260,7 +265,7 @@ def _show_stream(call: Call, group: str, about: Stream) -> dict[str, Any]:
         "creationTime": about.created_ms,
         "arn": f"{group_arn(call, group)}:log-stream:{about.name}",
         "storedBytes": 0,
-        "uploadSequenceToken": str(hash_of(about.name)),
+        "uploadSequenceToken": str(_hash_of(about.name)),
     }
     if about.last_ms:
         shown |= {
@@ -330,8 +335,8 @@ def _events(
 
 
 def _event_id(name: str, time_ms: int, place: int) -> str:
-    return f"{time_ms:020d}{hash_of(name) % 10**18:018d}{place:018d}"
+    return f"{time_ms:020d}{_hash_of(name) % 10**18:018d}{place:018d}"
 
 
-def hash_of(name: str) -> int:
+def _hash_of(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from penstock.settings import Settings
+if TYPE_CHECKING:
+    from penstock.settings import Settings
 
 GIB = 1 << 30
 SIZE = re.compile(r"^(?:ml\.)?([a-z0-9-]+)\.(nano|micro|small|medium|large|(\d*)xlarge|metal.*)$")

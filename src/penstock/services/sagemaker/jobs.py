@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import penstock
 from penstock.kernel import auth, staging
 from penstock.kernel.app import App
 from penstock.kernel.buckets import open_bucket, parse_uri
@@ -38,6 +37,7 @@ from penstock.services.sagemaker import contract
 from penstock.services.sagemaker.instances import clamp, machine_of
 from penstock.store.records import Document, ObjectQuery, Ref
 
+CONTAINERS = Path(__file__).parents[2] / "containers"
 IMAGE_LOOK_S = 0.25
 """How soon to look again for an image that is being built."""
 HEARTBEAT_S = 20.0
@@ -426,7 +426,7 @@ def _assemble(
     )  # fmt: skip
     for instance, host in zip(program.instances, hosts, strict=True):
         instance.log = app.logs.path(document.account, document.region, kind.group, stream_name(document, host.name))
-    mounts = [*image.mounts, Mount(str(Path(penstock.__file__).parent / "containers"), contract.CONTAINERS)]
+    mounts = [*image.mounts, Mount(str(CONTAINERS), contract.CONTAINERS)]
     inputs = [Input(target=contract.CERTIFICATES, blob=str(bundle))] if certificates else []
     if any(output.continuous for output in program.outputs):
         document.body["_continuous"] = True
