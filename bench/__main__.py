@@ -20,10 +20,16 @@ PARTS = ("start", "steps", "demo", "control")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench", description="Measures Penstock beside the machine's limit, in one run.")
-    parser.add_argument("parts", nargs="*", default=PARTS, choices=[*PARTS, []], metavar="part", help=f"of {', '.join(PARTS)}")
+    parser = argparse.ArgumentParser(
+        prog="bench", description="Measures Penstock beside the machine's limit, in one run."
+    )
+    parser.add_argument(
+        "parts", nargs="*", default=PARTS, choices=[*PARTS, []], metavar="part", help=f"of {', '.join(PARTS)}"
+    )
     parser.add_argument("--peers", action="store_true", help="moto's server beside the control plane")
-    parser.add_argument("--json", type=Path, default=Path("bench/results/latest.json"), help="where the same goes as JSON")
+    parser.add_argument(
+        "--json", type=Path, default=Path("bench/results/latest.json"), help="where the same goes as JSON"
+    )
     given = parser.parse_args()
     rows: list[Row] = []
     for part in given.parts or PARTS:
@@ -39,8 +45,15 @@ def main() -> None:
                     rows += control.measure(made, given.peers)
     show(rows)
     given.json.parent.mkdir(parents=True, exist_ok=True)
-    about = {"time": time.time(), "cpus": os.cpu_count(), "python": platform.python_version(), "kernel": platform.release()}
-    given.json.write_text(json.dumps({"machine": about, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}, indent=2))
+    about = {
+        "time": time.time(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+    }
+    given.json.write_text(
+        json.dumps({"machine": about, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}, indent=2)
+    )
 
 
 def show(rows: list[Row]) -> None:

@@ -37,18 +37,72 @@ def measure(family: Family, peers: bool) -> list[Row]:
     url, keys = str(family.about["url"]), (family.keys["access_key_id"], family.keys["secret_access_key"])
     role = family.keys["role_arn"]
     family.client("sagemaker").create_model(ModelName="bench", ExecutionRoleArn=role, **BODY)
-    describe = median_of(3, lambda: load(url, lambda _: signed(url, keys, "DescribeModel", {"ModelName": "bench"}), SECONDS, True))
-    create = median_of(1, lambda: load(url, lambda n: signed(url, keys, "CreateModel", {"ModelName": f"bench-{n}", "ExecutionRoleArn": role, **BODY}), 4000, False))
+    describe = median_of(
+        3, lambda: load(url, lambda _: signed(url, keys, "DescribeModel", {"ModelName": "bench"}), SECONDS, True)
+    )
+    create = median_of(
+        1,
+        lambda: load(
+            url,
+            lambda n: signed(url, keys, "CreateModel", {"ModelName": f"bench-{n}", "ExecutionRoleArn": role, **BODY}),
+            4000,
+            False,
+        ),
+    )
     their = {"describe": None, "create": None}
     if peers:
         with moto() as moto_url:
-            client = boto3.client("sagemaker", endpoint_url=moto_url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b", config=Config(proxies={}))
+            client = boto3.client(
+                "sagemaker",
+                endpoint_url=moto_url,
+                region_name="us-east-1",
+                aws_access_key_id="a",
+                aws_secret_access_key="b",
+                config=Config(proxies={}),
+            )
             client.create_model(ModelName="bench", ExecutionRoleArn=role, **BODY)
-            their["describe"] = median_of(3, lambda: load(moto_url, lambda _: signed(moto_url, ("a", "b"), "DescribeModel", {"ModelName": "bench"}), SECONDS, True))
-            their["create"] = median_of(1, lambda: load(moto_url, lambda n: signed(moto_url, ("a", "b"), "CreateModel", {"ModelName": f"bench-{n}", "ExecutionRoleArn": role, **BODY}), 800, False))
+            their["describe"] = median_of(
+                3,
+                lambda: load(
+                    moto_url,
+                    lambda _: signed(moto_url, ("a", "b"), "DescribeModel", {"ModelName": "bench"}),
+                    SECONDS,
+                    True,
+                ),
+            )
+            their["create"] = median_of(
+                1,
+                lambda: load(
+                    moto_url,
+                    lambda n: signed(
+                        moto_url,
+                        ("a", "b"),
+                        "CreateModel",
+                        {"ModelName": f"bench-{n}", "ExecutionRoleArn": role, **BODY},
+                    ),
+                    800,
+                    False,
+                ),
+            )
     return [
-        Row("signed DescribeModel, 8 connections", "per s", describe, their["describe"], "moto's server", ">= 12 x", True),
-        Row("signed CreateModel, durable, 8 connections", "per s", create, their["create"], "moto's server (in memory)", "stated", True),
+        Row(
+            "signed DescribeModel, 8 connections",
+            "per s",
+            describe,
+            their["describe"],
+            "moto's server",
+            ">= 12 x",
+            True,
+        ),
+        Row(
+            "signed CreateModel, durable, 8 connections",
+            "per s",
+            create,
+            their["create"],
+            "moto's server (in memory)",
+            "stated",
+            True,
+        ),
     ]
 
 
@@ -76,7 +130,11 @@ def load(url: str, make: Callable[[int], bytes], amount: float, for_seconds: boo
             writer.write(mine[0 if for_seconds else done])
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200"), head
-            length = int(next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")).partition(b":")[2])
+            length = int(
+                next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")).partition(
+                    b":"
+                )[2]
+            )
             await reader.readexactly(length)
             done += 1
         writer.close()
@@ -97,11 +155,28 @@ def moto() -> Any:
     folder = Path.home() / ".cache" / "penstock-bench" / "moto"
     if not (folder / "bin" / "moto_server").exists():
         subprocess.run(["uv", "venv", "--quiet", "--clear", str(folder)], check=True)
-        subprocess.run(["uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", str(folder / "bin" / "python"), "moto[server,sagemaker,s3]"], check=True)
+        subprocess.run(
+            [
+                "uv",
+                "pip",
+                "install",
+                "--quiet",
+                "--compile-bytecode",
+                "--python",
+                str(folder / "bin" / "python"),
+                "moto[server,sagemaker,s3]",
+            ],
+            check=True,
+        )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen([folder / "bin" / "moto_server", "-H", "127.0.0.1", "-p", str(port)], stdout=out, stderr=out, env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""})
+        process = subprocess.Popen(
+            [folder / "bin" / "moto_server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=out,
+            stderr=out,
+            env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""},
+        )
         try:
             deadline = time.monotonic() + 30
             while True:

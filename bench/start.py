@@ -20,7 +20,15 @@ def measure(made: Family) -> list[Row]:
     memory = pss_bytes(made.pids())
     return [
         Row("penstock up, until it answers", "s", sorted(ups)[1], limit, "python with the same imports", "<= 1.5 s"),
-        Row("memory of the family at rest (PSS)", "MB", memory / 1e6, None, "", "<= 150 MB", notes={"processes": len(made.pids())}),
+        Row(
+            "memory of the family at rest (PSS)",
+            "MB",
+            memory / 1e6,
+            None,
+            "",
+            "<= 150 MB",
+            notes={"processes": len(made.pids())},
+        ),
     ]
 
 

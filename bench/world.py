@@ -83,7 +83,13 @@ def family() -> Iterator[Family]:
         environment = os.environ | {"PENSTOCK_DATA": str(data)}
         command = [sys.executable, "-m", "penstock"]
         began = time.perf_counter()
-        up = subprocess.run([*command, "up", "--detach", "--port", "0", "--doorway-port", "0", "--json"], env=environment, capture_output=True, text=True, check=True)
+        up = subprocess.run(
+            [*command, "up", "--detach", "--port", "0", "--doorway-port", "0", "--json"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         up_s = time.perf_counter() - began
         try:
             yield Family(data, json.loads(up.stdout), json.loads((data / "credentials.json").read_text()), up_s)

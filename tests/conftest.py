@@ -1,14 +1,15 @@
 """The worlds that tests run in.
 
-    world      an app in this process, without HTTP: operations by name, engine steps by hand
-    house      an API server in this process (front, writer, engine loop; runs are fakes), shared by the session
-    client     boto3 clients of an account of the test's own, at the house
-    family     the real processes, with real sandboxes, shared by the session
+world      an app in this process, without HTTP: operations by name, engine steps by hand
+house      an API server in this process (front, writer, engine loop; runs are fakes), shared by the session
+client     boto3 clients of an account of the test's own, at the house
+family     the real processes, with real sandboxes, shared by the session
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -49,10 +50,19 @@ class World:
     region: str = "us-east-1"
 
     def call(self, service: str = "sagemaker", operation: str = "", **params: Any) -> Call:
-        caller = Caller(account=self.account, arn=f"arn:aws:sts::{self.account}:assumed-role/SageMakerExecutionRole/test")
+        caller = Caller(
+            account=self.account, arn=f"arn:aws:sts::{self.account}:assumed-role/SageMakerExecutionRole/test"
+        )
         return Call(
-            app=self.app, caller=caller, service=service, operation=operation, region=self.region, params=params,
-            request_id=ids.request_id(), now=self.app.clock.now(), change=Change(),
+            app=self.app,
+            caller=caller,
+            service=service,
+            operation=operation,
+            region=self.region,
+            params=params,
+            request_id=ids.request_id(),
+            now=self.app.clock.now(),
+            change=Change(),
         )
 
     def __call__(self, service: str, operation: str, **params: Any) -> dict[str, Any]:
@@ -120,10 +130,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     def serve() -> None:
         asyncio.set_event_loop(loop)
         serving.append(loop.create_task(server.serve_front(Front(app), listening, None, made.ready.set)))
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             loop.run_until_complete(serving[0])
-        except asyncio.CancelledError:
-            pass
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
@@ -188,7 +196,9 @@ class Family:
     def penstock(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Runs the command line on this family's folder."""
         environment = os.environ | {"PENSTOCK_DATA": str(self.data)}
-        return subprocess.run([sys.executable, "-m", "penstock", *arguments], capture_output=True, text=True, env=environment, **options)
+        return subprocess.run(
+            [sys.executable, "-m", "penstock", *arguments], capture_output=True, text=True, env=environment, **options
+        )
 
 
 @pytest.fixture(scope="session")

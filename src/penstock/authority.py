@@ -20,7 +20,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws", "on.aws", "sagemaker.aws")
 YEARS = datetime.timedelta(days=3650)
 LEAF_LIFE = datetime.timedelta(days=397)
-SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem")
+SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+)
 
 
 class Authority:
@@ -28,7 +33,9 @@ class Authority:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
+        key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        self._key = key
         self._certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -55,13 +62,15 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._leaf_key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._certificate.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())  # type: ignore[arg-type]
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .sign(self._key, hashes.SHA256())
         )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix="leaf-") as file:  # ssl loads from files only; made 0600
+        with tempfile.NamedTemporaryFile(
+            dir=self.folder, prefix="leaf-"
+        ) as file:  # ssl loads from files only; made 0600
             file.write(leaf.public_bytes(serialization.Encoding.PEM))
             file.write(
                 self._leaf_key.private_bytes(
@@ -98,7 +107,12 @@ def system_bundle() -> Path | None:
 def _make_authority(folder: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Penstock local authority"), x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Penstock")])
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, "Penstock local authority"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Penstock"),
+        ]
+    )
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -110,12 +124,22 @@ def _make_authority(folder: Path) -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(
             x509.KeyUsage(
-                digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
-                key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+                digital_signature=False,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=True,
+                crl_sign=True,
+                encipher_only=False,
+                decipher_only=False,
             ),
             critical=True,
         )
-        .add_extension(x509.NameConstraints(permitted_subtrees=[x509.DNSName(d) for d in DOMAINS], excluded_subtrees=None), critical=True)
+        .add_extension(
+            x509.NameConstraints(permitted_subtrees=[x509.DNSName(d) for d in DOMAINS], excluded_subtrees=None),
+            critical=True,
+        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )

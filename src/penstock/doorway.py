@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hmac
 import ipaddress
 import logging
@@ -32,8 +33,21 @@ CONNECT_S = 15.0
 FORBIDDEN = tuple(
     ipaddress.ip_network(net)
     for net in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/4",
-        "240.0.0.0/4", "::/128", "::1/128", "fc00::/7", "fe80::/10", "ff00::/8", "64:ff9b::/96",
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "::/128",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+        "ff00::/8",
+        "64:ff9b::/96",
     )
 )
 
@@ -70,7 +84,10 @@ class Doorway:
                 await self._serve(run, reader, writer)
             except Closed as no:
                 body = f"{no}\n".encode()
-                writer.write(f"HTTP/1.1 {no.status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+                writer.write(
+                    f"HTTP/1.1 {no.status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+                    + body
+                )
             except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError) as fault:
                 log.debug("a connection ended: %r", fault)
             finally:
@@ -104,7 +121,16 @@ class Doorway:
             back.write(_forwarded(method, target, rest))
         await _pipe(reader, writer, there, back)
 
-    async def _aws(self, run: str | None, host: str, port: int, method: str, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _aws(
+        self,
+        run: str | None,
+        host: str,
+        port: int,
+        method: str,
+        head: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         """One of AWS's hosts: its bytes go to the front, with the Host header as they came."""
         if method == "CONNECT":
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -137,7 +163,10 @@ class Doorway:
         except ValueError:
             password = ""
         if not hmac.compare_digest(password.encode(), self.token.encode()):
-            raise Closed('407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="penstock"', "Only programs started by `penstock exec` may go out here.")
+            raise Closed(
+                '407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="penstock"',
+                "Only programs started by `penstock exec` may go out here.",
+            )
 
     async def _outside(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Raises: Closed for a port or an address that is nobody's business."""
@@ -151,15 +180,20 @@ class Doorway:
             raise Closed("502 Bad Gateway", f"{host}: {fault.strerror}") from None
         addresses = [address[0] for *_, address in found]
         if not addresses or any(forbidden(str(address)) for address in addresses):
-            raise Closed("403 Forbidden", f"{host} is an address of this machine or its network: the doorway does not lead there.")
+            raise Closed(
+                "403 Forbidden",
+                f"{host} is an address of this machine or its network: the doorway does not lead there.",
+            )
         try:  # the address that was checked, not the name again
-            return await asyncio.wait_for(asyncio.open_connection(addresses[0], port), CONNECT_S)
+            return await asyncio.wait_for(asyncio.open_connection(str(addresses[0]), port), CONNECT_S)
         except (OSError, TimeoutError) as fault:
             raise Closed("502 Bad Gateway", f"{host}: {fault}") from None
 
     async def _by_upstream(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         assert self.upstream is not None
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(self.upstream.hostname, self.upstream.port or 3128), CONNECT_S)
+        reader, writer = await asyncio.wait_for(
+            asyncio.open_connection(self.upstream.hostname, self.upstream.port or 3128), CONNECT_S
+        )
         credentials = ""
         if self.upstream.username:
             pair = f"{self.upstream.username}:{self.upstream.password or ''}".encode()
@@ -168,7 +202,9 @@ class Doorway:
         answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), CONNECT_S)
         if b" 200 " not in answer.partition(b"\r\n")[0] + b" ":
             await _close(writer)
-            raise Closed("502 Bad Gateway", f"the upstream proxy said {answer.partition(bytes([13]))[0].decode('latin-1')}")
+            raise Closed(
+                "502 Bad Gateway", f"the upstream proxy said {answer.partition(bytes([13]))[0].decode('latin-1')}"
+            )
         return reader, writer
 
 
@@ -202,7 +238,9 @@ def _forwarded(method: str, target: str, rest: bytes) -> bytes:
     return b"\r\n".join([f"{method} {path} HTTP/1.1".encode(), *kept, b"Connection: close", b"", b""])
 
 
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, there: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
+async def _pipe(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, there: asyncio.StreamReader, back: asyncio.StreamWriter
+) -> None:
     """Copies both ways until both sides have ended."""
     try:
         await asyncio.gather(_copy(reader, back), _copy(there, writer))
@@ -225,10 +263,8 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
-    try:
+    with contextlib.suppress(OSError, TimeoutError):
         await asyncio.wait_for(writer.wait_closed(), 1)
-    except (OSError, TimeoutError):
-        pass
 
 
 def upstream_of(environ: dict[str, str] | None = None) -> str | None:

@@ -37,7 +37,9 @@ log = logging.getLogger("penstock.front")
 CHUNK_BYTES = 1 << 20
 RERUNS = 50
 AWS_HOST = re.compile(r"(^|\.)(amazonaws\.com(\.cn)?|api\.aws|on\.aws|sagemaker\.aws)$")
-S3_HOST = re.compile(r"^(?:(?P<bucket>.+)\.)?s3[.-](?:dualstack\.)?(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?$|^(?:(?P<bucket2>.+)\.)?s3\.amazonaws\.com$")
+S3_HOST = re.compile(
+    r"^(?:(?P<bucket>.+)\.)?s3[.-](?:dualstack\.)?(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?$|^(?:(?P<bucket2>.+)\.)?s3\.amazonaws\.com$"
+)
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -84,7 +86,9 @@ class Front:
             code, message, status, members = told(fault, service)
             if status >= 500 and code not in ("NotImplemented", "ServiceUnavailable"):
                 log.exception("request %s: %s %s", request_id, request.method, request.path)
-            return protocols.error(service, operation, code, message, status, members, request_id, protocols.spoken(service, request))
+            return protocols.error(
+                service, operation, code, message, status, members, request_id, protocols.spoken(service, request)
+            )
 
     async def chain(self, request: Request, receive: Receive, request_id: str, route: list[models.Operation]) -> Reply:
         """The links, one after another; `route` gets the operation as soon as it is known."""
@@ -96,7 +100,9 @@ class Front:
         if name == "telemetry":
             return Reply(200, {"content-type": "text/plain"}, b"")
         scope = sigv4.scope(request)
-        if request.method == "POST" and request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        if request.method == "POST" and request.headers.get("content-type", "").startswith(
+            "application/x-www-form-urlencoded"
+        ):
             request.body = await self.read_whole(receive)  # a query service names its operation in the body
         operation = self.router.find(request, scope.service if scope else None, name)
         route.append(operation)
@@ -122,7 +128,9 @@ class Front:
             return bare.removeprefix("api.").removeprefix("runtime.").partition(".")[0], None
         raise ServiceError("InvalidHost", f"Penstock does not answer for the host {host!r}.", 400)
 
-    async def perform(self, request: Request, receive: Receive, scope: sigv4.Scope, operation: models.Operation, request_id: str) -> Reply:
+    async def perform(
+        self, request: Request, receive: Receive, scope: sigv4.Scope, operation: models.Operation, request_id: str
+    ) -> Reply:
         """Authenticates, receives the body, and runs the operation until its change is committed."""
         now = self.app.clock.now()
         if operation.streaming_input:
@@ -133,7 +141,9 @@ class Front:
                 request.body = await self.read_body(request, receive)
             digest = hashlib.sha256(request.body).hexdigest()
             caller, chunks = auth.authenticate(self.app.store, request, scope, now, digest)
-            if "aws-chunked" in request.headers.get("content-encoding", "") or scope.payload_hash.startswith("STREAMING-"):
+            if "aws-chunked" in request.headers.get("content-encoding", "") or scope.payload_hash.startswith(
+                "STREAMING-"
+            ):
                 request.body = unchunk(request, scope, chunks)
         protocol = protocols.spoken(operation.service, request)
         params = protocols.parse(operation, request, protocol)
@@ -143,8 +153,17 @@ class Front:
         slow = getattr(function, "slow", False)
         for attempt in range(RERUNS):
             call = Call(
-                app=self.app, caller=caller, service=operation.service.name, operation=operation.name, region=scope.region,
-                params=params, request_id=request_id, now=now, change=Change(), run=request.run, headers=request.headers,
+                app=self.app,
+                caller=caller,
+                service=operation.service.name,
+                operation=operation.name,
+                region=scope.region,
+                params=params,
+                request_id=request_id,
+                now=now,
+                change=Change(),
+                run=request.run,
+                headers=request.headers,
             )
             try:
                 if slow:
@@ -158,12 +177,16 @@ class Front:
                 if attempt == RERUNS - 1:
                     raise
             except Unmet:
-                raise ServiceError("PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412) from None
+                raise ServiceError(
+                    "PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412
+                ) from None
         raise AssertionError("the last attempt raises")
 
     async def read_body(self, request: Request, receive: Receive) -> bytes:
         if request.headers.get("content-length") == "0" or (
-            request.method in ("GET", "HEAD", "DELETE") and "content-length" not in request.headers and "transfer-encoding" not in request.headers
+            request.method in ("GET", "HEAD", "DELETE")
+            and "content-length" not in request.headers
+            and "transfer-encoding" not in request.headers
         ):
             return b""
         return await self.read_whole(receive)
@@ -178,7 +201,9 @@ class Front:
         async for piece in body_of(receive):
             size += len(piece)
             if size > self.app.settings.max_body_bytes:
-                raise ServiceError("RequestEntityTooLarge", f"The body is larger than {self.app.settings.max_body_bytes} bytes.", 413)
+                raise ServiceError(
+                    "RequestEntityTooLarge", f"The body is larger than {self.app.settings.max_body_bytes} bytes.", 413
+                )
             pieces.append(piece)
         return b"".join(pieces)
 
@@ -230,9 +255,17 @@ class Front:
             receiver.abandon()
             raise
         if expected is not None and expected != str(received.size_bytes):
-            raise ServiceError("IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header.", 400)
+            raise ServiceError(
+                "IncompleteBody",
+                "You did not provide the number of bytes specified by the Content-Length HTTP header.",
+                400,
+            )
         if re.fullmatch(r"[0-9a-f]{64}", scope.payload_hash) and scope.payload_hash != received.sha256:
-            raise ServiceError("XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.", 400)
+            raise ServiceError(
+                "XAmzContentSHA256Mismatch",
+                "The provided 'x-amz-content-sha256' header does not match what was computed.",
+                400,
+            )
         return received
 
 
@@ -268,7 +301,9 @@ def read_head(scope: dict[str, Any], run: str | None) -> Request:
     path = scope["raw_path"].decode("latin-1")
     if path.startswith(("http://", "https://")):  # a request to a proxy names the whole address
         path = "/" + path.partition("://")[2].partition("/")[2]
-    return Request(method=scope["method"], path=path, query=scope["query_string"].decode("latin-1"), headers=headers, run=run)
+    return Request(
+        method=scope["method"], path=path, query=scope["query_string"].decode("latin-1"), headers=headers, run=run
+    )
 
 
 async def body_of(receive: Receive) -> Any:
@@ -288,7 +323,11 @@ async def body_of(receive: Receive) -> Any:
 
 def unchunker_of(request: Request, scope: sigv4.Scope, chunks: Any) -> chunked.Unchunker:
     length = request.headers.get("x-amz-decoded-content-length", "")
-    return chunked.Unchunker(chunks, int(length) if length.isdecimal() else None, scope.payload_hash == "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER")
+    return chunked.Unchunker(
+        chunks,
+        int(length) if length.isdecimal() else None,
+        scope.payload_hash == "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+    )
 
 
 def unchunk(request: Request, scope: sigv4.Scope, chunks: Any) -> bytes:
@@ -315,5 +354,3 @@ async def write(reply: Reply, method: str, send: Send) -> None:
         while (chunk := await loop.run_in_executor(None, next, chunks, None)) is not None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
-
-

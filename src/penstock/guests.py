@@ -72,7 +72,7 @@ async def _attend(connection: socket.socket, take: Take) -> None:
 async def _readable(connection: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_reader(connection.fileno(), lambda: ready.done() or ready.set_result(None))
+    loop.add_reader(connection.fileno(), lambda: None if ready.done() else ready.set_result(None))
     try:
         await ready
     finally:

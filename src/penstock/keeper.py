@@ -23,8 +23,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from penstock import Refused, server
@@ -62,6 +63,8 @@ class Keeper:
     children: list[Child] = field(default_factory=list)
     stopping: bool = False
     wake_fds: tuple[int, int] = (-1, -1)
+    runner_fd: int = -1
+    """A descriptor of the runner's process, readable once it has ended."""
 
     def run(self, ready: Callable[[dict[str, object]], None] | None = None) -> None:
         """Brings the family up, calls `ready` with what clients need to know, and keeps it until SIGTERM or SIGINT.
@@ -72,19 +75,31 @@ class Keeper:
             server.writer_socket(self.settings).unlink(missing_ok=True)  # of an engine that was killed
             runner.launch(self.settings.data)  # nothing happens where one lives already
             parts = server.prepare(self.settings)
-            api, doorway = bind(self.settings.host, self.settings.port), bind(self.settings.host, self.settings.doorway_port)
+            api, doorway = (
+                bind(self.settings.host, self.settings.port),
+                bind(self.settings.host, self.settings.doorway_port),
+            )
             ports = (api.getsockname()[1], doorway.getsockname()[1])
             self.children = [
-                Child("engine", lambda: server.run_engine(self.settings)),
-                *(Child(f"front-{n}", lambda n=n: server.run_front(self.settings, api, n)) for n in range(self.settings.fronts)),  # type: ignore[misc]
-                Child("doorway", lambda: server.run_doorway(self.settings, doorway, ports[0])),
+                Child("engine", partial(server.run_engine, self.settings)),
+                *(
+                    Child(f"front-{n}", partial(server.run_front, self.settings, api, n))
+                    for n in range(self.settings.fronts)
+                ),
+                Child("doorway", partial(server.run_doorway, self.settings, doorway, ports[0])),
             ]
             self._watch_signals()
             gc.collect()
             gc.freeze()  # shared pages stay shared
             for child in self.children:
                 self._start(child)
-            about = {"pid": os.getpid(), "url": f"http://{self.settings.host}:{ports[0]}", "doorway": f"{self.settings.host}:{ports[1]}", **parts}
+            self._hold_runner()
+            about = {
+                "pid": os.getpid(),
+                "url": f"http://{self.settings.host}:{ports[0]}",
+                "doorway": f"{self.settings.host}:{ports[1]}",
+                **parts,
+            }
             try:
                 self._await_health(ports[0])
                 write_about(self.settings.data, about)
@@ -104,6 +119,20 @@ class Keeper:
 
     def _stop(self, *_: object) -> None:
         self.stopping = True
+
+    def _hold_runner(self) -> None:
+        """Takes hold of the runner that answers, whoever started it: a process that answers after it was taken is no other."""
+        if self.runner_fd >= 0:
+            os.close(self.runner_fd)
+        while True:
+            pid = runner.wait_ready(self.settings.data)["pid"]
+            try:
+                self.runner_fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            if runner.wait_ready(self.settings.data)["pid"] == pid:
+                return
+            os.close(self.runner_fd)
 
     def _start(self, child: Child) -> None:
         parent = os.getpid()
@@ -138,6 +167,10 @@ class Keeper:
     def _keep(self) -> None:
         """Waits for signals; a child that fell is started again, the sooner the longer it had stood."""
         while not self.stopping:
+            if select.select([self.runner_fd], [], [], 0)[0]:
+                log.warning("the runner ended; it is started again")
+                runner.launch(self.settings.data)
+                self._hold_runner()
             due = [child.due for child in self.children if not child.pid]
             self._sleep(max(0.0, min(due) - time.monotonic()) if due else None)
             self._reap()
@@ -146,7 +179,8 @@ class Keeper:
                     self._start(child)
 
     def _sleep(self, seconds: float | None) -> None:
-        select.select([self.wake_fds[0]], [], [], seconds)
+        watched = [fd for fd in (self.wake_fds[0], self.runner_fd) if fd >= 0]
+        select.select(watched, [], [], seconds)
         try:
             while os.read(self.wake_fds[0], 4096):
                 pass
@@ -194,7 +228,7 @@ class Keeper:
                             os.kill(child.pid, signal.SIGKILL)
 
 
-class lock:  # noqa: N801 - used as a verb
+class lock:
     """Holds the data folder against a second server.
 
     Raises: Refused, with who holds it.
@@ -212,7 +246,9 @@ class lock:  # noqa: N801 - used as a verb
         except BlockingIOError:
             about = running(self.data)
             where = f" at {about['url']} (pid {about['pid']})" if about else ""
-            raise Refused(f"A server{where} is using the data folder {self.data}. `penstock down` stops it; `--data` names another folder.") from None
+            raise Refused(
+                f"A server{where} is using the data folder {self.data}. `penstock down` stops it; `--data` names another folder."
+            ) from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -227,7 +263,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listening = socket.create_server((host, port), backlog=1024)
     except OSError as fault:
-        raise Refused(f"Cannot listen on {host}:{port}: {fault.strerror}. Another port: `penstock up --port N` (0: a free one).") from None
+        raise Refused(
+            f"Cannot listen on {host}:{port}: {fault.strerror}. Another port: `penstock up --port N` (0: a free one)."
+        ) from None
     listening.setblocking(False)
     return listening
 
@@ -236,7 +274,9 @@ def healthy(host: str, port: int) -> bool:
     """Whether a front answers."""
     try:
         with socket.create_connection((host, port), 1) as client:
-            client.sendall(f"GET /_penstock/health HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+            client.sendall(
+                f"GET /_penstock/health HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
+            )
             return client.recv(64).startswith(b"HTTP/1.1 200")
     except OSError:
         return False
@@ -283,7 +323,11 @@ def end_runs(settings: Settings, kill: bool) -> int:
 
 
 def runs_of(data: Path) -> list[Path]:
-    return sorted(path for path in (data / "runs").iterdir() if (path / "spec.json").exists()) if (data / "runs").is_dir() else []
+    return (
+        sorted(path for path in (data / "runs").iterdir() if (path / "spec.json").exists())
+        if (data / "runs").is_dir()
+        else []
+    )
 
 
 def goes_on(folder: RunFolder) -> bool:

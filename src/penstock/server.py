@@ -18,7 +18,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from penstock import authority, guests, keeper
+from penstock import authority, guests
 from penstock.blobs.files import FileBlobs
 from penstock.doorway import Doorway, upstream_of
 from penstock.front import Front
@@ -73,7 +73,11 @@ def doorway_socket(settings: Settings) -> Path:
 def app_of(settings: Settings, store: Any) -> App:
     """The parts that every process has."""
     return App(
-        settings=settings, store=store, blobs=FileBlobs(settings.data / "blobs"), clock=SystemClock(), services=SERVICES,
+        settings=settings,
+        store=store,
+        blobs=FileBlobs(settings.data / "blobs"),
+        clock=SystemClock(),
+        services=SERVICES,
         logs=Logs(settings.data / "logs"),
     )
 
@@ -85,7 +89,10 @@ def images_of(settings: Settings) -> LocalImages:
 def capacity_of(settings: Settings) -> Capacity:
     """What jobs may use together: the settings, else the machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Capacity(cpus=settings.cpus or float(os.cpu_count() or 1), memory_bytes=settings.memory_bytes or max(1 << 30, memory - (1 << 30)))
+    return Capacity(
+        cpus=settings.cpus or float(os.cpu_count() or 1),
+        memory_bytes=settings.memory_bytes or max(1 << 30, memory - (1 << 30)),
+    )
 
 
 # --- before the family
@@ -104,7 +111,9 @@ def prepare(settings: Settings) -> dict[str, object]:
         if not keys_file.exists():
             change, keys = accounts.add(app_of(settings, store), settings.account)
             store.commit(change)
-            write_secret(keys_file, json.dumps(keys | {"region": settings.region, "proxy_token": secrets.token_urlsafe(24)}))
+            write_secret(
+                keys_file, json.dumps(keys | {"region": settings.region, "proxy_token": secrets.token_urlsafe(24)})
+            )
         found = json.loads(keys_file.read_text())
     finally:
         store.close()
@@ -150,7 +159,10 @@ def list_accounts(settings: Settings) -> list[str]:
 def coverage_of(service: str) -> dict[str, bool]:
     """Every operation of the service's model, and whether it is served."""
     app = App(settings=Settings(), store=None, blobs=None, clock=SystemClock(), services=SERVICES)  # type: ignore[arg-type]
-    return {name: app.function(operation) is not None for name, operation in sorted(models.service(service).operations.items())}
+    return {
+        name: app.function(operation) is not None
+        for name, operation in sorted(models.service(service).operations.items())
+    }
 
 
 # --- processes
@@ -191,17 +203,30 @@ def run_front(settings: Settings, listening: socket.socket, number: int) -> None
         writer.attach()
         store = SqliteStore(database(settings), writer)
         try:
-            await serve_front(Front(app_of(settings, store)), listening, front_socket(settings) if number == 0 else None)
+            await serve_front(
+                Front(app_of(settings, store)), listening, front_socket(settings) if number == 0 else None
+            )
         finally:
             store.close()
 
     uvloop.run(serve())
 
 
-async def serve_front(front: Front, listening: socket.socket, handouts: Path | None, started: Callable[[], None] | None = None) -> None:
+async def serve_front(
+    front: Front, listening: socket.socket, handouts: Path | None, started: Callable[[], None] | None = None
+) -> None:
     """Serves the API on the socket, and on those that supervisors hand over, until cancelled or SIGTERM."""
     loop = asyncio.get_running_loop()
-    config = Config(front, http="httptools", lifespan="off", access_log=False, log_config=None, server_header=False, date_header=False, timeout_keep_alive=75)  # type: ignore[arg-type]
+    config = Config(
+        front,
+        http="httptools",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+    )
     config.load()
     state = ServerState()
 

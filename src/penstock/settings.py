@@ -65,9 +65,16 @@ class Settings:
 def _read(name: str, text: str, kind: type) -> Any:
     try:
         if kind is bool:
-            return {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}[
-                text.strip().lower()
-            ]
+            return {
+                "1": True,
+                "true": True,
+                "yes": True,
+                "on": True,
+                "0": False,
+                "false": False,
+                "no": False,
+                "off": False,
+            }[text.strip().lower()]
         return Path(text).expanduser() if kind is Path else kind(text)
     except (KeyError, ValueError):
         raise Refused(f"PENSTOCK_{name.upper()}={text!r} is no {kind.__name__}") from None

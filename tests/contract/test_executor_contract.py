@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import Place, Watcher, local_executor, program
 
 from penstock.runs import sandbox
 from penstock.runs.base import ENDED, LOST, RUNNING, WAITING, Output, RunSpec
 from penstock.runs.capacity import Capacity
 from penstock.runs.fake import Act, FakeExecutor
-from runs import Place, Watcher, local_executor, program
 
 
 class ExecutorContract:
@@ -104,7 +104,9 @@ class ExecutorContract:
         results = watch.wait("empty", ENDED).results
         assert [r.output for r in results] == ["b"]
 
-    def test_after_a_failure_only_what_is_always_wanted_is_taken(self, executor: Any, watch: Watcher, blobs: Path) -> None:
+    def test_after_a_failure_only_what_is_always_wanted_is_taken(
+        self, executor: Any, watch: Watcher, blobs: Path
+    ) -> None:
         outputs = [Output("model", "/opt/ml/model"), Output("extra", "/opt/ml/output", always=True)]
         act = Act(exit_code=1, files={"/opt/ml/model/m": b"m", "/opt/ml/output/failure": b"bad data"})
         spec = self.spec("partly", act, outputs=outputs, blobs=str(blobs), message_file="/opt/ml/output/failure")

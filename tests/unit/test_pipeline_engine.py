@@ -1,5 +1,4 @@
 """Executions, look by look: on a real store, with the real registry and S3, and jobs that end when the test says so."""
-# ruff: noqa: E501  (tables of cases)
 
 from __future__ import annotations
 

@@ -29,12 +29,23 @@ def version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(shown: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version.")) -> None:
+def options(
+    shown: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version."),
+) -> None:
     pass
 
 
 for command in (
-    family.up, family.down, demo.demo, pipelines.run, world.exec_, world.env, logs.logs, family.doctor, family.reset, coverage.coverage,
+    family.up,
+    family.down,
+    demo.demo,
+    pipelines.run,
+    world.exec_,
+    world.env,
+    logs.logs,
+    family.doctor,
+    family.reset,
+    coverage.coverage,
 ):
     settings = {"ignore_unknown_options": True, "allow_interspersed_args": False} if command is world.exec_ else {}
     app.command(name=command.__name__.rstrip("_"), context_settings=settings)(command)

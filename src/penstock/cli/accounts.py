@@ -17,7 +17,9 @@ app = typer.Typer(help="Further accounts and their keys.", no_args_is_help=True)
 @app.command()
 def add(
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 1,
-    account: Annotated[str | None, typer.Option("--id", help="The 12-digit id; by default a new one.", show_default=False)] = None,
+    account: Annotated[
+        str | None, typer.Option("--id", help="The 12-digit id; by default a new one.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
     data: DataOption = None,
 ) -> None:
@@ -26,13 +28,28 @@ def add(
     world.ensure_up(settings, quiet=True)
     for keys in server.add_accounts(settings, count, account):
         if as_json:
-            print(json.dumps({"AccountId": keys["account"], "AccessKeyId": keys["access_key_id"], "SecretAccessKey": keys["secret_access_key"], "SessionToken": None, "RoleArn": keys["role_arn"]}))
+            print(
+                json.dumps(
+                    {
+                        "AccountId": keys["account"],
+                        "AccessKeyId": keys["access_key_id"],
+                        "SecretAccessKey": keys["secret_access_key"],
+                        "SessionToken": None,
+                        "RoleArn": keys["role_arn"],
+                    }
+                )
+            )
         else:
-            print(f"account {keys['account']}\n  AWS_ACCESS_KEY_ID={keys['access_key_id']}\n  AWS_SECRET_ACCESS_KEY={keys['secret_access_key']}\n  role {keys['role_arn']}")
+            print(
+                f"account {keys['account']}\n  AWS_ACCESS_KEY_ID={keys['access_key_id']}\n"
+                f"  AWS_SECRET_ACCESS_KEY={keys['secret_access_key']}\n  role {keys['role_arn']}"
+            )
 
 
 @app.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False, data: DataOption = None) -> None:
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False, data: DataOption = None
+) -> None:
     """List the accounts."""
     settings = world.settings_of(data)
     world.ensure_up(settings, quiet=True)

@@ -27,7 +27,16 @@ class Check:
 
 def examine(settings: Settings) -> list[Check]:
     """All checks, the most important first; none changes anything but a folder's existence."""
-    return [_sandbox(), _limits(), _data(settings), _disk(settings), _ports(settings), _server(settings), _tools(), _sqlite()]
+    return [
+        _sandbox(),
+        _limits(),
+        _data(settings),
+        _disk(settings),
+        _ports(settings),
+        _server(settings),
+        _tools(),
+        _sqlite(),
+    ]
 
 
 def _sandbox() -> Check:
@@ -45,10 +54,16 @@ def _data(settings: Settings) -> Check:
     while not folder.exists():
         folder = folder.parent
     if not os.access(folder, os.W_OK):
-        return Check("data", "bad", f"{folder} cannot be written.", "Give a folder that can: --data FOLDER, or PENSTOCK_DATA.")
+        return Check(
+            "data", "bad", f"{folder} cannot be written.", "Give a folder that can: --data FOLDER, or PENSTOCK_DATA."
+        )
     if settings.data.exists() and settings.data.stat().st_mode & 0o077:
         return Check("data", "poor", f"{settings.data} can be read by other users.", f"chmod 700 {settings.data}")
-    return Check("data", "good", f"{settings.data} {'is there' if settings.data.exists() else 'will be made'}, on {_filesystem(folder)}.")
+    return Check(
+        "data",
+        "good",
+        f"{settings.data} {'is there' if settings.data.exists() else 'will be made'}, on {_filesystem(folder)}.",
+    )
 
 
 def _filesystem(folder: Path) -> str:
@@ -67,7 +82,12 @@ def _disk(settings: Settings) -> Check:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < settings.reserve_bytes:
-        return Check("disk", "bad", f"{free >> 20} MiB are free; below {settings.reserve_bytes >> 20} MiB no job starts.", "Make room, or lower PENSTOCK_RESERVE_BYTES.")
+        return Check(
+            "disk",
+            "bad",
+            f"{free >> 20} MiB are free; below {settings.reserve_bytes >> 20} MiB no job starts.",
+            "Make room, or lower PENSTOCK_RESERVE_BYTES.",
+        )
     return Check("disk", "good", f"{free / (1 << 30):.0f} GiB are free.")
 
 
@@ -78,7 +98,12 @@ def _ports(settings: Settings) -> Check:
         try:
             socket.create_server((settings.host, port)).close()
         except OSError as fault:
-            return Check("ports", "bad", f"{settings.host}:{port}: {fault.strerror}.", "penstock up --port 0 --doorway-port 0   (takes free ones)")
+            return Check(
+                "ports",
+                "bad",
+                f"{settings.host}:{port}: {fault.strerror}.",
+                "penstock up --port 0 --doorway-port 0   (takes free ones)",
+            )
     return Check("ports", "good", f"{settings.host}:{settings.port} and :{settings.doorway_port} are free.")
 
 
@@ -88,7 +113,12 @@ def _server(settings: Settings) -> Check:
         return Check("server", "good", "none is up on this folder.")
     port = int(str(about["url"]).rpartition(":")[2])
     if not keeper.healthy(settings.host, port):
-        return Check("server", "bad", f"pid {about['pid']} does not answer at {about['url']}.", f"See {settings.data / 'server.log'}; `penstock down`, then `penstock up`.")
+        return Check(
+            "server",
+            "bad",
+            f"pid {about['pid']} does not answer at {about['url']}.",
+            f"See {settings.data / 'server.log'}; `penstock down`, then `penstock up`.",
+        )
     return Check("server", "good", f"up at {about['url']} (pid {about['pid']}).")
 
 

@@ -25,9 +25,14 @@ class Clients:
     def __getitem__(self, service: str) -> Any:
         if service not in self._made:
             self._made[service] = self._session.create_client(
-                service, region_name=self.region, endpoint_url=self.url,
-                aws_access_key_id=self._keys["access_key_id"], aws_secret_access_key=self._keys["secret_access_key"],
-                config=Config(retries={"max_attempts": 3, "mode": "standard"}, s3={"addressing_style": "path"}, proxies={}),
+                service,
+                region_name=self.region,
+                endpoint_url=self.url,
+                aws_access_key_id=self._keys["access_key_id"],
+                aws_secret_access_key=self._keys["secret_access_key"],
+                config=Config(
+                    retries={"max_attempts": 3, "mode": "standard"}, s3={"addressing_style": "path"}, proxies={}
+                ),
             )
         return self._made[service]
 

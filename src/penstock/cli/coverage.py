@@ -12,7 +12,9 @@ from penstock.services import SERVICES
 
 
 def coverage(
-    service: Annotated[str | None, typer.Argument(help="One service, operation by operation.", show_default="all, a line each")] = None,
+    service: Annotated[
+        str | None, typer.Argument(help="One service, operation by operation.", show_default="all, a line each")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object: operation names, by service.")] = False,
 ) -> None:
     """Print which of AWS's operations are served."""

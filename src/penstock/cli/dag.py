@@ -20,10 +20,20 @@ from penstock.cli.clients import Clients
 LOOK_S = 0.25
 ENDED = {"Succeeded", "Failed", "Stopped"}
 MARKS = {
-    "Succeeded": ("✔", "green"), "Failed": ("✘", "bold red"), "Stopped": ("■", "yellow"), "Stopping": ("■", "yellow"),
-    "Executing": ("●", "cyan"), "Starting": ("○", "cyan"), "": ("·", "dim"), "Skipped": ("–", "dim"),
+    "Succeeded": ("✔", "green"),
+    "Failed": ("✘", "bold red"),
+    "Stopped": ("■", "yellow"),
+    "Stopping": ("■", "yellow"),
+    "Executing": ("●", "cyan"),
+    "Starting": ("○", "cyan"),
+    "": ("·", "dim"),
+    "Skipped": ("-", "dim"),
 }
-LOG_GROUPS = {"TrainingJob": "/aws/sagemaker/TrainingJobs", "ProcessingJob": "/aws/sagemaker/ProcessingJobs", "TransformJob": "/aws/sagemaker/TransformJobs"}
+LOG_GROUPS = {
+    "TrainingJob": "/aws/sagemaker/TrainingJobs",
+    "ProcessingJob": "/aws/sagemaker/ProcessingJobs",
+    "TransformJob": "/aws/sagemaker/TransformJobs",
+}
 
 
 @dataclass(slots=True)
@@ -55,7 +65,9 @@ def nodes_of(definition: dict[str, Any]) -> list[Node]:
 
     def walk(steps: list[dict[str, Any]], depth: int, parent: str | None) -> None:
         for step in steps:
-            text = json.dumps(step.get("Arguments", {}) if step["Type"] != "Condition" else step["Arguments"].get("Conditions", []))
+            text = json.dumps(
+                step.get("Arguments", {}) if step["Type"] != "Condition" else step["Arguments"].get("Conditions", [])
+            )
             after = set(re.findall(r'"Steps\.([A-Za-z0-9_-]+)\.', text)) | set(step.get("DependsOn", []))
             after |= {parent} if parent else set()
             nodes[step["Name"]] = Node(step["Name"], step["Type"], depth, sorted(after))
@@ -71,7 +83,9 @@ def _ordered(nodes: dict[str, Node]) -> Iterator[Node]:
     given: set[str] = set()
     waiting = list(nodes.values())
     while waiting:
-        ready = [node for node in waiting if all(name in given or name not in nodes for name in node.after)] or waiting[:1]
+        ready = [node for node in waiting if all(name in given or name not in nodes for name in node.after)] or waiting[
+            :1
+        ]
         yield ready[0]
         given.add(ready[0].name)
         waiting.remove(ready[0])
@@ -90,10 +104,15 @@ class View:
     def look(self) -> bool:
         """Reads how things stand; True once the execution has ended."""
         self.execution = self.clients["sagemaker"].describe_pipeline_execution(PipelineExecutionArn=self.arn)
-        found = {step["StepName"]: step for step in self.clients.every("sagemaker", "list_pipeline_execution_steps", PipelineExecutionArn=self.arn)}
+        found = {
+            step["StepName"]: step
+            for step in self.clients.every("sagemaker", "list_pipeline_execution_steps", PipelineExecutionArn=self.arn)
+        }
         for node in self.nodes:
             node.shown = found.get(node.name, {})
-            if node.status in ("Executing", "Failed", "Stopping") or (node.status == "Succeeded" and not node.last_line):
+            if node.status in ("Executing", "Failed", "Stopping") or (
+                node.status == "Succeeded" and not node.last_line
+            ):
                 self._read_log(node)
         return self.execution["PipelineExecutionStatus"] in ENDED
 
@@ -106,7 +125,10 @@ class View:
             try:
                 stream, token = self._tokens.get(node.name) or (self._stream(group, job["Arn"].rpartition("/")[2]), "")
                 answer = self.clients["logs"].get_log_events(
-                    logGroupName=group, logStreamName=stream, limit=50, **({"nextToken": token} if token else {"startFromHead": False})
+                    logGroupName=group,
+                    logStreamName=stream,
+                    limit=50,
+                    **({"nextToken": token} if token else {"startFromHead": False}),
                 )
             except (self.clients["logs"].exceptions.ResourceNotFoundException, IndexError):
                 return
@@ -115,7 +137,9 @@ class View:
                 node.last_line = answer["events"][-1]["message"].strip()
 
     def _stream(self, group: str, job: str) -> str:
-        streams = self.clients["logs"].describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")["logStreams"]
+        streams = self.clients["logs"].describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")[
+            "logStreams"
+        ]
         return str(streams[0]["logStreamName"])
 
     def draw(self) -> RenderableType:
@@ -130,16 +154,23 @@ class View:
         for node in self.nodes:
             shown = node.status or ("Skipped" if over else "")
             mark, style = MARKS.get(shown, MARKS[""])
-            icon: RenderableType = Spinner("dots", style=style) if shown in ("Executing", "Starting") else Text(mark, style)
+            icon: RenderableType = (
+                Spinner("dots", style=style) if shown in ("Executing", "Starting") else Text(mark, style)
+            )
             seconds = node.seconds(now)
             table.add_row(
-                icon, Text("  " * node.depth + node.name, "bold" if node.status else "dim"), Text(node.type, "dim"),
-                Text({"": "waiting", "Skipped": "not run"}.get(shown, shown), style), "" if seconds is None else f"{seconds:.1f} s",
+                icon,
+                Text("  " * node.depth + node.name, "bold" if node.status else "dim"),
+                Text(node.type, "dim"),
+                Text({"": "waiting", "Skipped": "not run"}.get(shown, shown), style),
+                "" if seconds is None else f"{seconds:.1f} s",
                 Text(self._remark(node), "red" if node.status == "Failed" else "dim"),
             )
         name = self.arn.split("/")[-3] if "/execution/" in self.arn else ""
         style = MARKS.get(status, MARKS[""])[1]
-        head = Text.assemble(("Pipeline ", "bold"), (name, "bold"), "  ", (self.arn.rpartition("/")[2], "dim"), "  ", (status, style))
+        head = Text.assemble(
+            ("Pipeline ", "bold"), (name, "bold"), "  ", (self.arn.rpartition("/")[2], "dim"), "  ", (status, style)
+        )
         return Group(head, table)
 
     def _remark(self, node: Node) -> str:
@@ -173,7 +204,11 @@ def _tell(view: View, console: Console) -> dict[str, Any]:
                 told[node.name] = node.status
                 seconds = node.seconds(time.time())
                 remark = view._remark(node) if node.status in ENDED else ""
-                console.print(f"{node.name:<24} {node.status:<10} {'' if seconds is None else f'{seconds:6.1f} s'}  {remark}".rstrip(), soft_wrap=True, markup=False)
+                console.print(
+                    f"{node.name:<24} {node.status:<10} {'' if seconds is None else f'{seconds:6.1f} s'}  {remark}".rstrip(),
+                    soft_wrap=True,
+                    markup=False,
+                )
         if not over:
             time.sleep(LOOK_S)
     console.print(f"{view.execution['PipelineExecutionStatus']}: {view.arn}", soft_wrap=True, markup=False)
@@ -187,7 +222,14 @@ def summary(view: View) -> dict[str, Any]:
         "PipelineExecutionStatus": view.execution["PipelineExecutionStatus"],
         "FailureReason": view.execution.get("FailureReason"),
         "Steps": [
-            {"StepName": n.name, "StepType": n.type, "StepStatus": n.status or "NotRun", "Seconds": n.seconds(time.time()), "FailureReason": n.shown.get("FailureReason"), "Metadata": n.shown.get("Metadata")}
+            {
+                "StepName": n.name,
+                "StepType": n.type,
+                "StepStatus": n.status or "NotRun",
+                "Seconds": n.seconds(time.time()),
+                "FailureReason": n.shown.get("FailureReason"),
+                "Metadata": n.shown.get("Metadata"),
+            }
             for n in view.nodes
         ],
     }

@@ -33,7 +33,9 @@ GROUP = "mlops-pipeline-models"
 def demo(
     threshold: Annotated[float, typer.Option(help="The accuracy that the quality gate asks for.")] = 0.75,
     approve: Annotated[bool, typer.Option(help="Approve the model that was registered.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as a JSON object; nothing is drawn.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as a JSON object; nothing is drawn.")
+    ] = False,
     data: DataOption = None,
 ) -> None:
     """Run the main job on real data: an unmodified SageMaker SDK script, from raw data to an approved model."""
@@ -45,15 +47,26 @@ def demo(
     out.print(f"[bold]Penstock[/bold] is up at [cyan]{about['url']}[/cyan]")
     python = prepare(settings, out)
     clients = Clients(settings, about)
-    out.print(f"\n[bold]1. Define the pipeline[/bold]   python {folder.name}/create_pipeline.py   [dim](SageMaker Python SDK v2, unmodified)[/dim]")
-    script = subprocess.run([str(python), str(folder / "create_pipeline.py")], env=world.program_environment(settings, about), capture_output=True, text=True)
+    out.print(
+        f"\n[bold]1. Define the pipeline[/bold]   python {folder.name}/create_pipeline.py   "
+        "[dim](SageMaker Python SDK v2, unmodified)[/dim]"
+    )
+    script = subprocess.run(
+        [str(python), str(folder / "create_pipeline.py")],
+        env=world.program_environment(settings, about),
+        capture_output=True,
+        text=True,
+    )
     if script.returncode:
         raise Refused(f"create_pipeline.py ended with exit code {script.returncode}:\n{script.stderr}")
     out.print(f"   {script.stdout.strip().splitlines()[-1]}")
     out.print(f"\n[bold]2. Start it[/bold]   AccuracyThreshold={threshold}")
     arn = pipelines.start(clients, "MLOpsPipeline", [{"Name": "AccuracyThreshold", "Value": str(threshold)}])
     execution = pipelines.follow(clients, arn, as_json)
-    result: dict[str, Any] = {"PipelineExecutionArn": arn, "PipelineExecutionStatus": execution["PipelineExecutionStatus"]}
+    result: dict[str, Any] = {
+        "PipelineExecutionArn": arn,
+        "PipelineExecutionStatus": execution["PipelineExecutionStatus"],
+    }
     if execution["PipelineExecutionStatus"] == "Succeeded":
         result |= outcome(clients, arn, approve, out)
     result["Seconds"] = round(time.time() - began, 1)
@@ -127,24 +140,47 @@ def sdk_python(settings: Settings) -> Path:
 def outcome(clients: Clients, arn: str, approve: bool, out: Console) -> dict[str, Any]:
     """What came of the execution: metrics, model, package; approved when wanted."""
     sagemaker = clients["sagemaker"]
-    steps = {s["StepName"]: s for s in clients.every("sagemaker", "list_pipeline_execution_steps", PipelineExecutionArn=arn)}
-    job = sagemaker.describe_processing_job(ProcessingJobName=steps["EvaluateModel"]["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2])
-    report = next(o["S3Output"]["S3Uri"] for o in job["ProcessingOutputConfig"]["Outputs"] if o["OutputName"] == "evaluation")
+    steps = {
+        s["StepName"]: s for s in clients.every("sagemaker", "list_pipeline_execution_steps", PipelineExecutionArn=arn)
+    }
+    job = sagemaker.describe_processing_job(
+        ProcessingJobName=steps["EvaluateModel"]["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2]
+    )
+    report = next(
+        o["S3Output"]["S3Uri"] for o in job["ProcessingOutputConfig"]["Outputs"] if o["OutputName"] == "evaluation"
+    )
     bucket, _, key = report.removeprefix("s3://").partition("/")
     metrics = json.load(clients["s3"].get_object(Bucket=bucket, Key=f"{key}/evaluation.json")["Body"])["metrics"]
-    out.print("\n[bold]3. The metrics that the script wrote[/bold]   " + "   ".join(f"{name} [bold]{metric['value']:.4f}[/bold]" for name, metric in metrics.items()))
-    training = sagemaker.describe_training_job(TrainingJobName=steps["TrainModel"]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2])
+    out.print(
+        "\n[bold]3. The metrics that the script wrote[/bold]   "
+        + "   ".join(f"{name} [bold]{metric['value']:.4f}[/bold]" for name, metric in metrics.items())
+    )
+    training = sagemaker.describe_training_job(
+        TrainingJobName=steps["TrainModel"]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
+    )
     model = training["ModelArtifacts"]["S3ModelArtifacts"]
     out.print(f"   model   {model}", soft_wrap=True)
-    found: dict[str, Any] = {"Metrics": {name: metric["value"] for name, metric in metrics.items()}, "ModelArtifacts": model}
-    registered = next((s["Metadata"]["RegisterModel"]["Arn"] for s in steps.values() if "RegisterModel" in s.get("Metadata", {})), None)
+    found: dict[str, Any] = {
+        "Metrics": {name: metric["value"] for name, metric in metrics.items()},
+        "ModelArtifacts": model,
+    }
+    registered = next(
+        (s["Metadata"]["RegisterModel"]["Arn"] for s in steps.values() if "RegisterModel" in s.get("Metadata", {})),
+        None,
+    )
     if registered is None:
-        out.print("\n[bold]4. The gate did not open[/bold]: the accuracy is below the threshold; no model was registered.")
+        out.print(
+            "\n[bold]4. The gate did not open[/bold]: the accuracy is below the threshold; no model was registered."
+        )
         return found
-    pending = sagemaker.list_model_packages(ModelPackageGroupName=GROUP, ModelApprovalStatus="PendingManualApproval")["ModelPackageSummaryList"]
+    pending = sagemaker.list_model_packages(ModelPackageGroupName=GROUP, ModelApprovalStatus="PendingManualApproval")[
+        "ModelPackageSummaryList"
+    ]
     out.print(f"\n[bold]4. Registered[/bold]   {registered}   ({len(pending)} pending approval)", soft_wrap=True)
     if approve:
-        sagemaker.update_model_package(ModelPackageArn=registered, ModelApprovalStatus="Approved", ApprovalDescription="penstock demo")
+        sagemaker.update_model_package(
+            ModelPackageArn=registered, ModelApprovalStatus="Approved", ApprovalDescription="penstock demo"
+        )
     status = sagemaker.describe_model_package(ModelPackageName=registered)["ModelApprovalStatus"]
     out.print(f"[bold]5. {status}[/bold]")
     return found | {"ModelPackageArn": registered, "ModelApprovalStatus": status}
@@ -155,7 +191,10 @@ def tell_next(settings: Settings, arn: str, result: dict[str, Any], out: Console
     for command, why in (
         (f"penstock logs {arn.rpartition('/')[2]} --step TrainModel", "what XGBoost printed"),
         ("penstock demo --threshold 0.999", "the gate stays shut"),
-        ("penstock exec -- aws sagemaker list-model-packages --model-package-group-name " + GROUP, "any AWS client works"),
+        (
+            "penstock exec -- aws sagemaker list-model-packages --model-package-group-name " + GROUP,
+            "any AWS client works",
+        ),
         ("penstock run your_pipeline.py", "your own script, unmodified"),
         ("penstock down", "stop the server; everything is kept"),
     ):

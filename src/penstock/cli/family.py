@@ -24,7 +24,9 @@ def up(
     data: DataOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port of the API; 0 takes a free one.", show_default="4600")] = None,
-    doorway_port: Annotated[int | None, typer.Option(help="Port of the forward proxy; 0 takes a free one.", show_default="4601")] = None,
+    doorway_port: Annotated[
+        int | None, typer.Option(help="Port of the forward proxy; 0 takes a free one.", show_default="4601")
+    ] = None,
     fronts: Annotated[int | None, typer.Option(help="Processes that answer the API.", show_default="1")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what clients need as a JSON object.")] = False,
@@ -37,7 +39,9 @@ def up(
             raise Refused(f"A server is up already, at {about['url']} (pid {about['pid']}).")
         show(world.start_detached(settings, quiet=True), settings, as_json)
         return
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
 
     def ready(about: dict[str, Any]) -> None:
         if ready_fd is not None:
@@ -52,18 +56,25 @@ def up(
 def show(about: dict[str, Any], settings: Any, as_json: bool) -> None:
     keys = world.credentials(settings)
     if as_json:
-        print(json.dumps({**about, "credentials": {k: v for k, v in keys.items() if k != "proxy_token"}}, indent=2), flush=True)
+        print(
+            json.dumps({**about, "credentials": {k: v for k, v in keys.items() if k != "proxy_token"}}, indent=2),
+            flush=True,
+        )
         return
     console.print(f"[bold]Penstock[/bold] is up at [bold cyan]{about['url']}[/bold cyan]   (data: {settings.data})")
     console.print(f"  account      {keys['account']}, region {settings.region}")
     console.print(f"  access key   {keys['access_key_id']}   (secret: `penstock env`)")
     console.print(f"  role         {keys['role_arn']}")
-    console.print("  next         [green]penstock exec -- python your_pipeline.py[/green]   or   [green]penstock demo[/green]")
+    console.print(
+        "  next         [green]penstock exec -- python your_pipeline.py[/green]   or   [green]penstock demo[/green]"
+    )
 
 
 def down(
     data: DataOption = None,
-    jobs: Annotated[bool, typer.Option("--jobs", help="Also end running jobs; otherwise they go on, and the next start finds them.")] = False,
+    jobs: Annotated[
+        bool, typer.Option("--jobs", help="Also end running jobs; otherwise they go on, and the next start finds them.")
+    ] = False,
 ) -> None:
     """Stop the server."""
     settings = world.settings_of(data)
@@ -74,13 +85,18 @@ def down(
     if not world.wait_gone(settings.data, 30):
         raise Refused(f"The server (pid {about['pid']}) does not end; see {settings.data / 'server.log'}.")
     left = keeper.end_runs(settings, kill=jobs)
-    console.print("The server is down." + (f" {left} running job(s) go on; `penstock down --jobs` would end them." if left else ""))
+    console.print(
+        "The server is down."
+        + (f" {left} running job(s) go on; `penstock down --jobs` would end them." if left else "")
+    )
 
 
 def reset(
     data: DataOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    images: Annotated[bool, typer.Option("--images", help="Also the environments of images, which take seconds to build again.")] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="Also the environments of images, which take seconds to build again.")
+    ] = False,
 ) -> None:
     """Delete all state of the data folder: jobs, objects, models, credentials."""
     settings = world.settings_of(data)
@@ -94,7 +110,9 @@ def reset(
         typer.confirm(f"Delete everything in {settings.data}{' but its images' if kept else ''}?", abort=True)
     keeper.end_runs(settings, kill=True)
     for path in parts:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(
+            missing_ok=True
+        )
     console.print(f"{settings.data} is empty{' but for its images' if kept else ''}.")
 
 
@@ -105,7 +123,12 @@ def doctor(
     """Look at the machine: what Penstock needs, what is there, and what to do where something is missing."""
     found = checks.examine(world.settings_of(data))
     if as_json:
-        print(json.dumps([{"name": c.name, "state": c.state, "sentence": c.sentence, "remedy": c.remedy} for c in found], indent=2))
+        print(
+            json.dumps(
+                [{"name": c.name, "state": c.state, "sentence": c.sentence, "remedy": c.remedy} for c in found],
+                indent=2,
+            )
+        )
     else:
         for check in found:
             mark = {"good": "[green]ok[/green]", "poor": "[yellow]--[/yellow]", "bad": "[red]no[/red]"}[check.state]

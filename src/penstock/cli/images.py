@@ -20,7 +20,9 @@ console = Console(highlight=False)
 
 
 @app.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False, data: DataOption = None) -> None:
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False, data: DataOption = None
+) -> None:
     """List the images: what each holds, and which are built."""
     known = server.images_of(world.settings_of(data)).known()
     if as_json:
@@ -31,13 +33,22 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="As a JSON list."
         table.add_column(column, overflow="fold")
     for row in known:
         libraries = row.get("libraries") or {}
-        text = ", ".join(f"{name} {version}" for name, version in list(libraries.items())[:5]) if isinstance(libraries, dict) else str(libraries)
-        table.add_row(str(row.get("uri")), str(row.get("framework")), str(row.get("python")), text, str(row.get("state")))
+        text = (
+            ", ".join(f"{name} {version}" for name, version in list(libraries.items())[:5])
+            if isinstance(libraries, dict)
+            else str(libraries)
+        )
+        table.add_row(
+            str(row.get("uri")), str(row.get("framework")), str(row.get("python")), text, str(row.get("state"))
+        )
     console.print(table)
 
 
 @app.command()
-def pull(uris: Annotated[list[str], typer.Argument(help="Image URIs, or their last part (sagemaker-xgboost:1.7-1).")], data: DataOption = None) -> None:
+def pull(
+    uris: Annotated[list[str], typer.Argument(help="Image URIs, or their last part (sagemaker-xgboost:1.7-1).")],
+    data: DataOption = None,
+) -> None:
     """Build the environments of images now, so that no job waits for them."""
     images = server.images_of(world.settings_of(data))
     for uri in uris:
@@ -52,7 +63,9 @@ def pull(uris: Annotated[list[str], typer.Argument(help="Image URIs, or their la
 @app.command()
 def add(
     uri: Annotated[str, typer.Argument(help="The URI that pipelines will name.")],
-    requirements: Annotated[Path, typer.Option("--requirements", "-r", help="A requirements file.", exists=True, dir_okay=False)],
+    requirements: Annotated[
+        Path, typer.Option("--requirements", "-r", help="A requirements file.", exists=True, dir_okay=False)
+    ],
     python: Annotated[str | None, typer.Option(help="The Python version.", show_default="3.11")] = None,
     base: Annotated[str | None, typer.Option("--from", help="An image to build upon.", show_default=False)] = None,
     data: DataOption = None,
@@ -63,4 +76,6 @@ def add(
         images.add(uri, requirements=requirements.read_text().splitlines(), python=python, base_uri=base)
     except ImageError as fault:
         raise Refused(str(fault)) from None
-    console.print(f"{uri} is known now; it is built when first used, or by `penstock image pull {uri}`.", soft_wrap=True)
+    console.print(
+        f"{uri} is known now; it is built when first used, or by `penstock image pull {uri}`.", soft_wrap=True
+    )

@@ -52,13 +52,23 @@ class Reader:
     def read(self, label: str, group: str, job: str) -> None:
         client = self.clients["logs"]
         try:
-            streams = [s["logStreamName"] for s in self.clients.every("logs", "describe_log_streams", logGroupName=group, logStreamNamePrefix=f"{job}/")]
+            streams = [
+                s["logStreamName"]
+                for s in self.clients.every(
+                    "logs", "describe_log_streams", logGroupName=group, logStreamNamePrefix=f"{job}/"
+                )
+            ]
         except client.exceptions.ResourceNotFoundException:
             return
         for stream in streams:
             while True:
                 place = self._places.get((group, stream))
-                answer = client.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True, **({"nextToken": place} if place else {}))
+                answer = client.get_log_events(
+                    logGroupName=group,
+                    logStreamName=stream,
+                    startFromHead=True,
+                    **({"nextToken": place} if place else {}),
+                )
                 self._places[group, stream] = answer["nextForwardToken"]
                 for event in answer["events"]:
                     self._print(label, stream, event)
@@ -67,7 +77,17 @@ class Reader:
 
     def _print(self, label: str, stream: str, event: dict[str, Any]) -> None:
         if self.as_json:
-            print(json.dumps({"step": label or None, "stream": stream, "timestamp": event["timestamp"], "message": event["message"]}), flush=True)
+            print(
+                json.dumps(
+                    {
+                        "step": label or None,
+                        "stream": stream,
+                        "timestamp": event["timestamp"],
+                        "message": event["message"],
+                    }
+                ),
+                flush=True,
+            )
         else:
             print(f"{label + ': ' if label else ''}{event['message']}", flush=True)
 
@@ -86,9 +106,13 @@ def execution_of(clients: Clients, of: str) -> str | None:
 def jobs_of(clients: Clients, arn: str, step: str | None) -> tuple[bool, list[tuple[str, str, str]]]:
     """Whether the execution has ended, and (step, log group, job) of those that have a job."""
     status = clients["sagemaker"].describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionStatus"]
-    found = list(clients.every("sagemaker", "list_pipeline_execution_steps", PipelineExecutionArn=arn, SortOrder="Ascending"))
+    found = list(
+        clients.every("sagemaker", "list_pipeline_execution_steps", PipelineExecutionArn=arn, SortOrder="Ascending")
+    )
     if step is not None and status in dag.ENDED and not any(s["StepName"] == step for s in found):
-        raise Refused(f"The execution ran no step {step!r}; it ran {', '.join(s['StepName'] for s in found) or 'none'}.")
+        raise Refused(
+            f"The execution ran no step {step!r}; it ran {', '.join(s['StepName'] for s in found) or 'none'}."
+        )
     jobs = []
     for each in found:
         for kind, group in dag.LOG_GROUPS.items():
@@ -100,7 +124,10 @@ def jobs_of(clients: Clients, arn: str, step: str | None) -> tuple[bool, list[tu
 def job_named(clients: Clients, name: str) -> tuple[str, str, str]:
     """Raises: Refused when nothing has that name."""
     sagemaker = clients["sagemaker"]
-    for kind, describe in (("TrainingJob", sagemaker.describe_training_job), ("ProcessingJob", sagemaker.describe_processing_job)):
+    for kind, describe in (
+        ("TrainingJob", sagemaker.describe_training_job),
+        ("ProcessingJob", sagemaker.describe_processing_job),
+    ):
         try:
             describe(**{f"{kind}Name": name})
         except sagemaker.exceptions.ClientError:
@@ -111,5 +138,7 @@ def job_named(clients: Clients, name: str) -> tuple[str, str, str]:
 
 def job_over(clients: Clients, group: str, job: str) -> bool:
     kind = next(k for k, g in dag.LOG_GROUPS.items() if g == group)
-    describe = getattr(clients["sagemaker"], {"TrainingJob": "describe_training_job", "ProcessingJob": "describe_processing_job"}[kind])
+    describe = getattr(
+        clients["sagemaker"], {"TrainingJob": "describe_training_job", "ProcessingJob": "describe_processing_job"}[kind]
+    )
     return describe(**{f"{kind}Name": job})[f"{kind}Status"] in ("Completed", "Failed", "Stopped")

@@ -24,10 +24,18 @@ console = Console(highlight=False)
 def run(
     script: Annotated[Path, typer.Argument(help="A Python script that upserts a pipeline with any AWS client.")],
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments for the script.")] = None,
-    parameter: Annotated[list[str] | None, typer.Option("--parameter", "-p", help="A pipeline parameter: Name=value. Repeatable.")] = None,
-    pipeline: Annotated[str | None, typer.Option(help="Which pipeline to start, when the script upserts several.")] = None,
-    python: Annotated[str, typer.Option(help="The interpreter for the script.", show_default="the python on PATH")] = "python",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as a JSON object; nothing is drawn.")] = False,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", help="A pipeline parameter: Name=value. Repeatable.")
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help="Which pipeline to start, when the script upserts several.")
+    ] = None,
+    python: Annotated[
+        str, typer.Option(help="The interpreter for the script.", show_default="the python on PATH")
+    ] = "python",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as a JSON object; nothing is drawn.")
+    ] = False,
     data: DataOption = None,
 ) -> None:
     """Run a script, start the pipeline it upserted (unless the script did), and draw it live.
@@ -41,7 +49,11 @@ def run(
         raise Refused(f"There is no script {script}.")
     clients = Clients(settings, about)
     began = time.time()
-    ran = subprocess.run([_python(python), str(script), *(arguments or [])], env=world.program_environment(settings, about), stdout=sys.stderr if as_json else None)
+    ran = subprocess.run(
+        [_python(python), str(script), *(arguments or [])],
+        env=world.program_environment(settings, about),
+        stdout=sys.stderr if as_json else None,
+    )
     if ran.returncode:
         raise Refused(f"{script} ended with exit code {ran.returncode}.")
     arns = started(clients, began, pipeline)
@@ -88,7 +100,11 @@ def only_upserted(clients: Clients, since: float, script: Path) -> str:
 
     Raises: Refused when it is none or several.
     """
-    names = [p["PipelineName"] for p in clients.every("sagemaker", "list_pipelines") if p["LastModifiedTime"].timestamp() >= since]
+    names = [
+        p["PipelineName"]
+        for p in clients.every("sagemaker", "list_pipelines")
+        if p["LastModifiedTime"].timestamp() >= since
+    ]
     if not names:
         raise Refused(f"{script} upserted no pipeline and started none.")
     if len(names) > 1:
@@ -103,7 +119,9 @@ def start(clients: Clients, name: str, parameters: list[dict[str, str]]) -> str:
     """
     sagemaker = clients["sagemaker"]
     try:
-        return str(sagemaker.start_pipeline_execution(PipelineName=name, PipelineParameters=parameters)["PipelineExecutionArn"])
+        return str(
+            sagemaker.start_pipeline_execution(PipelineName=name, PipelineParameters=parameters)["PipelineExecutionArn"]
+        )
     except sagemaker.exceptions.ClientError as fault:
         raise Refused(fault.response["Error"]["Message"]) from None
 

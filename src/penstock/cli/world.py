@@ -16,9 +16,22 @@ import typer
 from penstock import Refused, keeper
 from penstock.settings import Settings
 
-DataOption = Annotated[Path | None, typer.Option("--data", help="Data folder [env PENSTOCK_DATA; default ~/.local/share/penstock].", show_default=False)]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Data folder [env PENSTOCK_DATA; default ~/.local/share/penstock].", show_default=False
+    ),
+]
 
-FOREIGN = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_DEFAULT_PROFILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
+FOREIGN = (
+    "AWS_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
 """What would lead a program to another account; taken out."""
 START_S = 60.0
 
@@ -56,7 +69,9 @@ def variables(settings: Settings, about: dict[str, Any]) -> dict[str, str]:
         "https_proxy": proxy,
         "NO_PROXY": ",".join(sorted(here)),
         "no_proxy": ",".join(sorted(here)),
-        **{name: bundle for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")},
+        **dict.fromkeys(
+            ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"), bundle
+        ),
     }
 
 
@@ -78,12 +93,36 @@ def ensure_up(settings: Settings, quiet: bool = False) -> dict[str, Any]:
 def start_detached(settings: Settings, quiet: bool = False) -> dict[str, Any]:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = settings.data / "server.log"
-    options = ["--host", settings.host, "--port", str(settings.port), "--doorway-port", str(settings.doorway_port), "--fronts", str(settings.fronts)]
+    options = [
+        "--host",
+        settings.host,
+        "--port",
+        str(settings.port),
+        "--doorway-port",
+        str(settings.doorway_port),
+        "--fronts",
+        str(settings.fronts),
+    ]
     read_end, write_end = os.pipe()
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "penstock", "up", "--data", str(settings.data), *options, "--ready-fd", str(write_end)],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, pass_fds=(write_end,), cwd="/",
+            [
+                sys.executable,
+                "-m",
+                "penstock",
+                "up",
+                "--data",
+                str(settings.data),
+                *options,
+                "--ready-fd",
+                str(write_end),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            pass_fds=(write_end,),
+            cwd="/",
         )
     os.close(write_end)
     with os.fdopen(read_end) as ready:
@@ -105,7 +144,7 @@ def exec_(
     settings = settings_of(data)
     about = ensure_up(settings)
     try:
-        os.execvpe(program[0], program, program_environment(settings, about))
+        os.execvpe(program[0], program, program_environment(settings, about))  # noqa: S606 - that is what was asked for
     except FileNotFoundError:
         raise Refused(f"There is no program {program[0]!r}.") from None
     except PermissionError:

@@ -32,14 +32,36 @@ def add(app: App, account: str | None = None) -> tuple[Change, dict[str, str]]:
     account = account or "".join(str(secrets.randbelow(10)) for _ in range(12))
     now = app.clock.now()
     root = Caller(account=account, arn=f"arn:aws:iam::{account}:root")
-    call = Call(app=app, caller=root, service="iam", operation="", region=app.settings.region, params={}, request_id=ids.request_id(), now=now)
-    role = call.other("iam", "CreateRole", RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(TRUST), Description="What programs and jobs act as.")["Role"]
-    actor = Caller(account=account, arn=f"arn:aws:sts::{account}:assumed-role/{ROLE}/penstock", user_id=f"{role['RoleId']}:penstock")
+    call = Call(
+        app=app,
+        caller=root,
+        service="iam",
+        operation="",
+        region=app.settings.region,
+        params={},
+        request_id=ids.request_id(),
+        now=now,
+    )
+    role = call.other(
+        "iam",
+        "CreateRole",
+        RoleName=ROLE,
+        AssumeRolePolicyDocument=json.dumps(TRUST),
+        Description="What programs and jobs act as.",
+    )["Role"]
+    actor = Caller(
+        account=account,
+        arn=f"arn:aws:sts::{account}:assumed-role/{ROLE}/penstock",
+        user_id=f"{role['RoleId']}:penstock",
+    )
     key = auth.make_key(actor, now)
     call.put(key)
     call.put(Document(kind=KIND, account=GLOBAL, region=GLOBAL, name=account, created=now))
     keys = {
-        "account": account, "access_key_id": key.name, "secret_access_key": str(key.body["SecretAccessKey"]), "role_arn": str(role["Arn"]),
+        "account": account,
+        "access_key_id": key.name,
+        "secret_access_key": str(key.body["SecretAccessKey"]),
+        "role_arn": str(role["Arn"]),
     }
     return call.change, keys
 

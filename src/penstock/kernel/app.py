@@ -44,7 +44,7 @@ class App:
     """runs.base.Executor"""
     images: Any = None
     """runs.base.Images"""
-    nudge: Callable[[Any], None] | None = None
+    nudge: Callable[[Any], Any] | None = None
     _functions: dict[tuple[str, str], Operation | None] = field(default_factory=dict)
     _modules: dict[str, list[ModuleType]] = field(default_factory=dict)
 
@@ -63,7 +63,9 @@ class App:
         key = (operation.service.name, operation.name)
         if key not in self._functions:
             name = operation.python_name
-            self._functions[key] = next((getattr(m, name) for m in self.modules(key[0], "api") if hasattr(m, name)), None)
+            self._functions[key] = next(
+                (getattr(m, name) for m in self.modules(key[0], "api") if hasattr(m, name)), None
+            )
         return self._functions[key]
 
     def steps(self) -> dict[str, Step]:
@@ -93,8 +95,15 @@ class App:
         """`Call.other`: the same path without the wire, writing into the outer call's change."""
         operation = models.service(service).operations[operation_name]
         call = Call(
-            app=self, caller=outer.caller, service=service, operation=operation_name, region=outer.region,
-            params=dict(params), request_id=outer.request_id, now=outer.now, change=outer.change,
+            app=self,
+            caller=outer.caller,
+            service=service,
+            operation=operation_name,
+            region=outer.region,
+            params=dict(params),
+            request_id=outer.request_id,
+            now=outer.now,
+            change=outer.change,
         )
         return self.perform(call, operation)
 
@@ -102,8 +111,14 @@ class App:
         """The call that an engine step of the document gets: made by its account, in its region."""
         caller = Caller(account=document.account, arn=f"arn:aws:iam::{document.account}:root")
         return Call(
-            app=self, caller=caller, service=document.kind.partition(".")[0], operation="", region=document.region,
-            params={}, request_id=document.name, now=now,
+            app=self,
+            caller=caller,
+            service=document.kind.partition(".")[0],
+            operation="",
+            region=document.region,
+            params={},
+            request_id=document.name,
+            now=now,
         )
 
 

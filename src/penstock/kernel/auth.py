@@ -32,16 +32,31 @@ def make_key(caller: Caller, now: float, expires: float | None = None) -> Docume
     body: dict[str, Any] = {
         "SecretAccessKey": secrets.token_urlsafe(30),
         "_caller": {
-            "account": caller.account, "arn": caller.arn, "user_id": caller.user_id or ids.word(17, ids.UPPER),
-            "session_policy": caller.session_policy, "run": caller.run,
+            "account": caller.account,
+            "arn": caller.arn,
+            "user_id": caller.user_id or ids.word(17, ids.UPPER),
+            "session_policy": caller.session_policy,
+            "run": caller.run,
         },
     }
     if expires:
         body |= {"SessionToken": secrets.token_urlsafe(96), "Expiration": expires}
-    return Document(kind=KEY, account=GLOBAL, region=GLOBAL, name=name, parent=caller.run or caller.account, status="Active", created=now, updated=now, body=body)
+    return Document(
+        kind=KEY,
+        account=GLOBAL,
+        region=GLOBAL,
+        name=name,
+        parent=caller.run or caller.account,
+        status="Active",
+        created=now,
+        updated=now,
+        body=body,
+    )
 
 
-def authenticate(store: Store, request: Request, scope: sigv4.Scope, now: float, body_sha256: str | None) -> tuple[Caller, Any]:
+def authenticate(
+    store: Store, request: Request, scope: sigv4.Scope, now: float, body_sha256: str | None
+) -> tuple[Caller, Any]:
     """The caller whose secret signed the request, and the verifier of its chunks (None where the body is not chunk-signed).
 
     Raises: sigv4.AuthError for an unknown or ended key, a wrong session token, a signature that does not match, a date too far off.

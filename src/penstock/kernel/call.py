@@ -81,17 +81,33 @@ class Call:
 
     def wake(self, ref: Ref, due: float | None = None) -> None:
         """Has the engine look at the document: now, or at a moment."""
-        self.change.wakes.append(Wake(kind=ref.kind, account=ref.account, region=ref.region, name=ref.name, due=self.now if due is None else due))
+        self.change.wakes.append(
+            Wake(
+                kind=ref.kind,
+                account=ref.account,
+                region=ref.region,
+                name=ref.name,
+                due=self.now if due is None else due,
+            )
+        )
 
     def row(self, row: Row) -> None:
         self.change.rows.append(row)
 
-    def emit(self, source: str, detail_type: str, detail: Mapping[str, Any], resources: list[str] | None = None) -> None:
+    def emit(
+        self, source: str, detail_type: str, detail: Mapping[str, Any], resources: list[str] | None = None
+    ) -> None:
         """Writes an event to the outbox, in the transaction of the change it tells of."""
         self.change.events.append(
             Event(
-                id=ids.request_id(), source=source, detail_type=detail_type, account=self.account, region=self.region,
-                time=self.now, resources=resources or [], detail=dict(detail),
+                id=ids.request_id(),
+                source=source,
+                detail_type=detail_type,
+                account=self.account,
+                region=self.region,
+                time=self.now,
+                resources=resources or [],
+                detail=dict(detail),
             )
         )
 

@@ -1,8 +1,8 @@
 """The one error that a client is told.
 
-    ServiceError            answered in the service's own error form
-    penstock.Refused        the operator is told
-    anything else           a bug: logged with its request id, answered InternalFailure
+ServiceError            answered in the service's own error form
+penstock.Refused        the operator is told
+anything else           a bug: logged with its request id, answered InternalFailure
 """
 
 from __future__ import annotations
@@ -28,4 +28,8 @@ def invalid(message: str) -> ServiceError:
 
 def unserved(service: str, operation: str) -> ServiceError:
     """What is not there says its name: 501."""
-    return ServiceError("NotImplemented", f"Penstock does not serve {service}:{operation} (yet). `penstock coverage {service}` lists what it does.", 501)
+    return ServiceError(
+        "NotImplemented",
+        f"Penstock does not serve {service}:{operation} (yet). `penstock coverage {service}` lists what it does.",
+        501,
+    )

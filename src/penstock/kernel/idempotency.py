@@ -38,7 +38,17 @@ def answer(call: Call, operation: Operation, function: Callable[[Call], dict[str
             raise invalid(f"The {member} {token} was used before, with other parameters.")
         return dict(known[1])
     result = function(call) or {}
-    call.row(Token(account=call.account, region=call.region, operation=name, token=token, digest=digest, result=result, expires=call.now + KEPT_S))
+    call.row(
+        Token(
+            account=call.account,
+            region=call.region,
+            operation=name,
+            token=token,
+            digest=digest,
+            result=result,
+            expires=call.now + KEPT_S,
+        )
+    )
     return result
 
 

@@ -159,7 +159,10 @@ def _results(output: Output, files: dict[str, bytes]) -> list[Result]:
     below = {posixpath.relpath(path, output.source): data for path, data in sorted(files.items())}
     found = {key: data for key, data in below.items() if not key.startswith("..")}
     if output.kind == "files":
-        return [_result(output.name, posixpath.basename(output.source) if key == "." else key, data) for key, data in found.items()]
+        return [
+            _result(output.name, posixpath.basename(output.source) if key == "." else key, data)
+            for key, data in found.items()
+        ]
     return [_result(output.name, "", _archive(found))] if found or output.required else []
 
 

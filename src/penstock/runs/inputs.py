@@ -14,7 +14,11 @@ from penstock.runs.sandbox import copy_bytes
 
 def inside(root: Path, target: str) -> Path:
     """Where an absolute path of the sandbox lies below `root`. Raises ValueError for a path that is not plain."""
-    if not target.startswith("/") or "\0" in target or (posixpath.normpath(target) != target.rstrip("/") and target != "/"):
+    if (
+        not target.startswith("/")
+        or "\0" in target
+        or (posixpath.normpath(target) != target.rstrip("/") and target != "/")
+    ):
         raise ValueError(f"not a plain absolute path: {target!r}")
     return root / target.lstrip("/")
 

@@ -7,7 +7,6 @@ with rlimits. The disk is looked at in any case.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import resource
 import shutil
@@ -120,17 +119,16 @@ def _delegated(own: Path, take: bool) -> dict[str, Path]:
 class Cell:
     """One instance's cgroups; nothing at all where the machine has none."""
 
-    def __init__(self, means: Means, run: Path, attempt: int, host: str, memory_bytes: int, cpus: float):
-        name = PREFIX + cell_digest(run) + f".{attempt}.{host}"
-        self._means = means
-        self._home = {controller: folder / _leaf(means, folder) for controller, folder in means.folders.items()}
-        self.folders = {controller: folder / name for controller, folder in means.folders.items()}
+    def __init__(self, means: Means, name: str):
+        self.name, self._means = name, means
+        self._home = {controller: folder / _leaf(means) for controller, folder in means.folders.items()}
+        self.folders = {controller: folder / (PREFIX + name) for controller, folder in means.folders.items()}
         for folder in set(self.folders.values()):
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
-        self._set_limits(memory_bytes, cpus)
 
-    def _set_limits(self, memory_bytes: int, cpus: float) -> None:
+    def limit(self, memory_bytes: int, cpus: float) -> None:
+        """Sets the limits; what only some kernels have is left out where it is not."""
         if self._means.version == 2:
             values = {
                 "memory": [("memory.max", memory_bytes), ("memory.swap.max", 0), ("memory.oom.group", 0)],
@@ -149,7 +147,10 @@ class Cell:
                     (folder / name).write_text(str(value))
 
     def enter(self) -> None:
-        """Moves the caller in: what it starts now is born inside."""
+        """Moves the caller in: what it starts now is born inside.
+
+        It may take 10 ms: the kernel waits until no other process is being born (measured on cgroup v1).
+        """
         for folder in set(self.folders.values()):
             (folder / "cgroup.procs").write_text("0")
 
@@ -182,23 +183,28 @@ class Cell:
                 folder.rmdir()
 
 
-def _leaf(means: Means, folder: Path) -> str:
+def _leaf(means: Means) -> str:
     return "penstock-runner" if means.version == 2 else ""
 
 
-def cell_digest(run: Path) -> str:
-    return hashlib.sha256(os.fsencode(run)).hexdigest()[:16]
-
-
-def clear_cells(means: Means, run: Path) -> None:
-    """Kills what a dead supervisor's run left, and gives its cgroups back."""
+def clear_cells(means: Means, name: str) -> None:
+    """Gives the cgroups of a supervisor that is gone back, killing what it left in them."""
     for folder in set(means.folders.values()):
-        for cell in folder.glob(f"{PREFIX}{cell_digest(run)}.*"):
+        for cell in folder.glob(f"{PREFIX}{name}*"):
             with contextlib.suppress(OSError):
                 for pid in (cell / "cgroup.procs").read_text().split():
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(int(pid), signal.SIGKILL)
                 cell.rmdir()
+
+
+def sweep_cells(means: Means, keep: set[str]) -> None:
+    """Removes empty cgroups that nobody remembers (of runs whose folders are gone)."""
+    for folder in set(means.folders.values()):
+        for cell in folder.glob(f"{PREFIX}*"):
+            if cell.name.removeprefix(PREFIX) not in keep:
+                with contextlib.suppress(OSError):
+                    cell.rmdir()
 
 
 def limit_self() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 NEWNS, NEWUSER, NEWNET = 0x00020000, 0x10000000, 0x40000000
-MS_REC, MS_SLAVE = 0x4000, 0x80000
+MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x80000
 MNT_DETACH = 2
 PDEATHSIG = 1
 IN_CLOSE_WRITE, IN_MOVED_TO, IN_DELETE_SELF, IN_IGNORED, IN_ONLYDIR = 0x8, 0x80, 0x400, 0x8000, 0x01000000
@@ -48,6 +48,23 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, data: str 
 def detach(target: str) -> None:
     """Takes a mount out of the tree at once; it goes when its last user goes."""
     _checked(_libc.umount2(os.fsencode(target), MNT_DETACH), f"umount {target}")
+
+
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_AT_FDCWD, _AT_EMPTY_PATH, _CLONE, _ATTR_IDMAP, _FROM_EMPTY_PATH = -100, 0x1000, 1, 0x100000, 4
+
+
+def bind_as(source: str, target: str, user_namespace: int) -> None:
+    """Shows `source` at `target` as if its files belonged to the users that the namespace maps theirs to. Raises OSError."""
+    flags = _CLONE | os.O_CLOEXEC
+    tree = _checked(_libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags), f"open_tree {source}")
+    try:
+        wanted = struct.pack("QQQQ", _ATTR_IDMAP, 0, 0, user_namespace)
+        _checked(_libc.syscall(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, wanted, len(wanted)), f"idmap {source}")
+        moved = _libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _FROM_EMPTY_PATH)
+        _checked(moved, f"move_mount {target}")
+    finally:
+        os.close(tree)
 
 
 def sync_filesystem(fd: int) -> None:
@@ -160,8 +177,10 @@ def make_user_namespace(uid_map: str, gid_map: str) -> int:
         failure = int(os.read(ready, 16) or b"0")
         if failure:
             raise OSError(failure, f"unshare: {os.strerror(failure)}")
-        for name, text in ("setgroups", "deny"), ("uid_map", uid_map), ("gid_map", gid_map):
-            Path(f"/proc/{pid}/{name}").write_text(text)
+        if os.geteuid():
+            Path(f"/proc/{pid}/setgroups").write_text("deny")
+        Path(f"/proc/{pid}/uid_map").write_text(uid_map)
+        Path(f"/proc/{pid}/gid_map").write_text(gid_map)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(ours)

@@ -51,9 +51,14 @@ def make_namespaces(hosts: list[str], ports: dict[str, int]) -> list[Namespace]:
         made.append(namespace)
     if len(made) > 1:
         for number, namespace in enumerate(made, 1):
-            namespace.address = f"{NETWORK}{number}"
+            namespace.address = address_of(number, len(made))
         _join(made)
     return made
+
+
+def address_of(number: int, count: int) -> str:
+    """The address of the instance with that number, from 1."""
+    return f"{NETWORK}{number}" if count > 1 else "127.0.0.1"
 
 
 def _raise_loopback() -> None:
@@ -111,10 +116,10 @@ def _raise_interface(route: Any, namespace: Namespace) -> None:
     route.link("set", index=index, state="up")
 
 
-def hosts_text(namespaces: list[Namespace], host: str) -> str:
-    """/etc/hosts of one instance: all instances by name."""
+def hosts_text(hosts: list[str]) -> str:
+    """/etc/hosts: all instances by name."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost"]
-    return "\n".join([*lines, *(f"{n.address} {n.host}" for n in namespaces)]) + "\n"
+    return "\n".join([*lines, *(f"{address_of(n, len(hosts))} {host}" for n, host in enumerate(hosts, 1))]) + "\n"
 
 
 class Handout:

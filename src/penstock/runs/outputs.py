@@ -66,10 +66,13 @@ class Pending:
 
 
 class BlobFolder:
-    """Puts files into the blob folder by its rule (`blobs/base.py`): durable before the name is there."""
+    """Puts files into the blob folder by its rule (`blobs/base.py`): durable before the name is there.
 
-    def __init__(self, folder: str):
-        self._folder = folder
+    `owner`: whose the blobs become, where programs run as another user.
+    """
+
+    def __init__(self, folder: str, owner: int | None = None):
+        self._folder, self._owner = folder, owner
         self._pending: list[Pending] = []
 
     def add(self, fd: int, sha256: str, link: bool = False, temp: str = "") -> None:
@@ -110,6 +113,8 @@ class BlobFolder:
         path = self._path(pending.sha256)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.fchmod(pending.fd, BLOB_MODE)
+        if self._owner is not None:
+            os.fchown(pending.fd, self._owner, self._owner)
         try:
             # linkat(2) of an open file: no name on the way that could mean another file. Python calls linkat, which can follow
             # /proc's link, only where a folder's descriptor is given; for an absolute path the kernel does not look at it.
@@ -142,9 +147,9 @@ class BlobFolder:
             os.unlink(pending.temp)
 
 
-def take_outputs(outputs: list[Output], roots: list[Root], blobs: str) -> list[Result]:
+def take_outputs(outputs: list[Output], roots: list[Root], blobs: str, owner: int | None = None) -> list[Result]:
     """Takes the outputs from the instances' roots; of two instances that wrote the same key, the first one's counts."""
-    taker = _Taker(roots, BlobFolder(blobs))
+    taker = _Taker(roots, BlobFolder(blobs, owner))
     for output in outputs:
         taker.take_archive(output) if output.kind == "tar.gz" else taker.take_files(output)
     taker.blobs.flush()
@@ -268,7 +273,11 @@ def _found(root: Root, path: str, key: str, fd: int) -> Found:
     except (OSError, ValueError):
         return Found(key, fd, False)
     seen, real = os.fstat(fd), os.fstat(beneath)
-    if (seen.st_ino, seen.st_size, seen.st_mtime_ns) != (real.st_ino, real.st_size, real.st_mtime_ns) or real.st_nlink > 1:
+    if (seen.st_ino, seen.st_size, seen.st_mtime_ns) != (
+        real.st_ino,
+        real.st_size,
+        real.st_mtime_ns,
+    ) or real.st_nlink > 1:
         os.close(beneath)
         return Found(key, fd, False)
     os.close(fd)
@@ -330,7 +339,9 @@ def write_archive(file: IO[bytes], sources: list[tuple[str, str]]) -> int:
     seen: set[str] = set()
     with (
         gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, filename="", mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape") as tar,
+        tarfile.open(
+            fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
+        ) as tar,
     ):
         for top, source in sources:
             folder = _open_folder(top, source)
@@ -345,7 +356,9 @@ def _add_member(tar: tarfile.TarFile, key: str, parent: int, entry: os.DirEntry[
     member.mtime, member.uname, member.gname = ARCHIVE_TIME, "root", "root"
     if entry.is_symlink():
         target = os.readlink(entry.name, dir_fd=parent)
-        if target.startswith("/") or posixpath.normpath(posixpath.join(posixpath.dirname(key), target)).startswith(".."):
+        if target.startswith("/") or posixpath.normpath(posixpath.join(posixpath.dirname(key), target)).startswith(
+            ".."
+        ):
             return False
         member.type, member.linkname = tarfile.SYMTYPE, target
         tar.addfile(member)

