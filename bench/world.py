@@ -18,6 +18,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from penstock.runs.images.registry import LocalImages
+
 IMAGES = Path(os.environ.get("PENSTOCK_BENCH_IMAGES", Path.home() / ".cache" / "penstock-bench" / "images"))
 """Environments of images are kept between runs: they are not what is measured."""
 
@@ -55,6 +57,11 @@ class Family:
 
     def environment(self) -> dict[str, str]:
         return os.environ | {"PENSTOCK_DATA": str(self.data)}
+
+    def environment_of(self, uri: str) -> Path:
+        """The folder of an image's environment, built if it is not there: the limit starts the same interpreter."""
+        overlay = next(m for m in LocalImages(self.data / "images").pull(uri).mounts if m.mode == "overlay")
+        return Path(overlay.source)
 
     def pids(self) -> list[int]:
         """The keeper, its children, and the runner of this folder."""
