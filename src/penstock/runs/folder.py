@@ -29,7 +29,7 @@ from penstock.runs.base import LOST, RUNNING, STARTING, RunSpec, RunState
 from penstock.runs.codec import dump, pack_spec, pack_state, unpack_spec, unpack_state
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
-EXIT, STOP, RUNNING_MARK, LOCK, SPEC = "exit.json", "stop", "running", "lock", "spec.json"
+EXIT, STOP, RUNNING_MARK, LOCK, SPEC, CELL = "exit.json", "stop", "running", "lock", "spec.json", "cell"
 
 
 @dataclass(slots=True)
@@ -64,8 +64,11 @@ class RunFolder:
     def create(self, order: Order) -> None:
         """Makes the folder with its spec, all at once. Raises FileExistsError if the run is there."""
         fresh = self.path.parent / f".new-{self.name}"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True, mode=0o700)
+        try:
+            os.mkdir(fresh, 0o700)
+        except FileExistsError:  # somebody died here
+            shutil.rmtree(fresh)
+            os.mkdir(fresh, 0o700)
         _write(fresh / SPEC, _pack_order(order))
         try:
             fresh.rename(self.path)
@@ -123,10 +126,19 @@ class RunFolder:
         except FileNotFoundError:
             return None
 
+    def note_cell(self, name: str) -> None:
+        """Says in which cgroups the supervisor and its programs are."""
+        _write(self.path / CELL, name.encode())
+
+    def cell(self) -> str | None:
+        try:
+            return (self.path / CELL).read_text() or None
+        except FileNotFoundError:
+            return None
+
     def take_lock(self) -> int | None:
         """The supervisor's first act: gives the lock's descriptor, None if the run has, or had, a supervisor."""
         fresh = self.path / f"lock.{os.getpid()}"
-        fresh.unlink(missing_ok=True)
         fd = linux.lock_file(fresh)
         try:
             os.link(fresh, self.path / LOCK)

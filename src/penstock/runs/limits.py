@@ -20,6 +20,7 @@ from pathlib import Path
 PROCESSES = 8192
 OPEN_FILES = 65536
 NICE = 5
+SUPERVISOR_OOM_SCORE = -900
 LOOK_S = 1.0
 RESERVE_BYTES = 1 << 30
 """What runs must leave free on the disk (or 1 % of it, if that is less)."""
@@ -126,25 +127,25 @@ class Cell:
         for folder in set(self.folders.values()):
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
+        if "pids" in self.folders:
+            _write(f"{self.folders['pids']}/pids.max", PROCESSES)
 
     def limit(self, memory_bytes: int, cpus: float) -> None:
         """Sets the limits; what only some kernels have is left out where it is not."""
         if self._means.version == 2:
             values = {
                 "memory": [("memory.max", memory_bytes), ("memory.swap.max", 0), ("memory.oom.group", 0)],
-                "pids": [("pids.max", PROCESSES)],
                 "cpu": [("cpu.weight", min(10_000, max(1, int(cpus * 50))))],
             }
         else:
             values = {
                 "memory": [("memory.limit_in_bytes", memory_bytes), ("memory.memsw.limit_in_bytes", memory_bytes)],
-                "pids": [("pids.max", PROCESSES)],
                 "cpu": [("cpu.shares", max(2, int(cpus * 512)))],
             }
         for controller, folder in self.folders.items():
-            for number, (name, value) in enumerate(values[controller]):
+            for number, (name, value) in enumerate(values.get(controller, ())):
                 with contextlib.suppress(OSError) if number else contextlib.nullcontext():
-                    (folder / name).write_text(str(value))
+                    _write(f"{folder}/{name}", value)
 
     def enter(self) -> None:
         """Moves the caller in: what it starts now is born inside.
@@ -183,6 +184,14 @@ class Cell:
                 folder.rmdir()
 
 
+def _write(path: str, value: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"%d" % value)
+    finally:
+        os.close(fd)
+
+
 def _leaf(means: Means) -> str:
     return "penstock-runner" if means.version == 2 else ""
 
@@ -207,14 +216,29 @@ def sweep_cells(means: Means, keep: set[str]) -> None:
                     cell.rmdir()
 
 
-def limit_self() -> None:
-    """The limits that a process takes with it into the sandbox."""
-    os.nice(NICE)
+def limit_self(counted: bool) -> None:
+    """The limits that a supervisor takes, and its programs with it. `counted`: a cgroup counts their processes."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for what, value in ((resource.RLIMIT_NPROC, PROCESSES), (resource.RLIMIT_NOFILE, OPEN_FILES)):
+        if counted and what == resource.RLIMIT_NPROC:
+            continue
         hard = resource.getrlimit(what)[1]
         limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (limit, limit))
+    _set_oom_score(SUPERVISOR_OOM_SCORE)
+
+
+@contextlib.contextmanager
+def oom_as_program() -> Iterator[None]:
+    """What is started meanwhile goes before its supervisor when memory runs out."""
+    _set_oom_score(0)
+    yield
+    _set_oom_score(SUPERVISOR_OOM_SCORE)
+
+
+def _set_oom_score(score: int) -> None:
+    with contextlib.suppress(OSError):  # only root may lower it; lowering it again needs no right
+        _write("/proc/self/oom_score_adj", score)
 
 
 # --- the watch ---------------------------------------------------------------------------------------------------------------

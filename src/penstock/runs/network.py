@@ -35,25 +35,32 @@ class Namespace:
     listening: dict[str, socket.socket] = field(default_factory=dict)
 
 
-def make_namespaces(hosts: list[str], ports: dict[str, int]) -> list[Namespace]:
-    """A network namespace for each host, joined if they are several; the caller stays in the last one.
+def enter_namespace() -> None:
+    """Moves the caller into a network namespace of its own, where only the loopback is."""
+    linux.unshare(linux.NEWNET)
+    _raise_loopback()
 
-    `ports`: the port inside, by the name of the socket file (without .sock) whose owner answers there.
-    """
+
+def name_namespaces(hosts: list[str]) -> list[Namespace]:
+    """The namespace the caller is in, for one host; for several, new ones, joined (the caller stays in the last)."""
+    if len(hosts) == 1:
+        return [Namespace(hosts[0], -1)]
     made = []
-    for host in hosts:
-        linux.unshare(linux.NEWNET)
-        _raise_loopback()
-        fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC) if len(hosts) > 1 else -1
-        namespace = Namespace(host, fd)
+    for number, host in enumerate(hosts, 1):
+        enter_namespace()
+        fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        made.append(Namespace(host, fd, address_of(number, len(hosts))))
+    _join(made)
+    return made
+
+
+def open_ports(namespaces: list[Namespace], ports: dict[str, int]) -> None:
+    """Opens the listening sockets; `ports`: by the name of the socket file (without .sock) whose owner answers there."""
+    for namespace in namespaces:
+        if namespace.fd >= 0:
+            linux.join(namespace.fd, linux.NEWNET)
         for name, port in ports.items():
             namespace.listening[name] = socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
-        made.append(namespace)
-    if len(made) > 1:
-        for number, namespace in enumerate(made, 1):
-            namespace.address = address_of(number, len(made))
-        _join(made)
-    return made
 
 
 def address_of(number: int, count: int) -> str:

@@ -19,6 +19,7 @@ import contextlib
 import gc
 import json
 import os
+import secrets
 import selectors
 import signal
 import socket
@@ -32,9 +33,9 @@ from typing import Any
 
 import penstock
 from penstock.runs import handout, limits, linux, sandbox
-from penstock.runs.base import ENDED, LOST, RUNNING, RunState
+from penstock.runs.base import ENDED, LOST, RUNNING, STARTING, RunState
 from penstock.runs.folder import EXIT, LOCK, NAME, RUNNING_MARK, RunFolder
-from penstock.runs.supervisor import supervise
+from penstock.runs.supervisor import wait_for_run
 
 SOCKET = "sockets/runner.sock"
 LINE_BYTES = 64 * 1024
@@ -62,12 +63,13 @@ class Runner:
         self.watched: dict[int, RunFolder] = {}
         self.phases: dict[str, str] = {}
         self.clients: dict[int, Client] = {}
+        self.spare: socket.socket | None = None
         self.quitting = False
 
     def prepare(self) -> None:
         """Everything that runs share. Raises OSError where there are no user namespaces."""
         self.runs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.house = sandbox.House(str(sandbox.lay_base(self.runs)), sandbox.enter_user_namespace())
+        self.house = sandbox.make_house(self.runs)
         self.means = limits.find_means()
         self.listening = handout.listen(self.data / SOCKET)
         self.listening.setblocking(False)
@@ -77,37 +79,61 @@ class Runner:
         for path in self.runs.iterdir():
             if NAME.fullmatch(path.name):
                 self._watch(RunFolder(path))
+        limits.sweep_cells(self.means, {cell for f in self.watched.values() if (cell := f.cell())})
 
     def serve(self) -> None:
         """Runs until told to quit."""
+        self._fork_spare()
         while not self.quitting:
             for key, _ in self.selector.select():
-                act: Callable[[], None] = key.data
-                act()
+                if key.fd in self.selector.get_map():  # one that came before it may have closed it
+                    act: Callable[[], None] = key.data
+                    act()
 
     # --- runs
 
     def start(self, name: str) -> None:
-        """Forks a supervisor for a run that never had one."""
+        """Gives a run that never had a supervisor to the one that waits."""
         folder = RunFolder(self.runs / name)
         if (folder.path / LOCK).exists() or (folder.path / EXIT).exists() or not folder.path.is_dir():
             return
         self._watch(folder)
-        if not os.fork():
-            self._become_supervisor(folder)
+        channel = self.spare or self._fork_spare()
+        self.spare = None
+        with contextlib.suppress(OSError):  # it died while it waited: its end of the channel says so, too
+            channel.send(os.fsencode(folder.path))
+        self.selector.register(channel, selectors.EVENT_READ, lambda: self._lose_channel(channel, folder))
 
-    def _become_supervisor(self, folder: RunFolder) -> None:
-        """The child: lets go of all that is the runner's, and watches over the run."""
+    def _lose_channel(self, channel: socket.socket, folder: RunFolder) -> None:
+        """A supervisor is gone: if it died before it took up its run, another one does."""
+        self.selector.unregister(channel)
+        channel.close()
+        if folder.path.is_dir():
+            self._look(folder)
+            self.start(folder.name)
+
+    def _fork_spare(self) -> socket.socket:
+        """Forks the next run's supervisor ahead."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if not os.fork():
+            self._become_supervisor(ours, theirs, secrets.token_hex(6))
+        theirs.close()
+        self.spare = ours
+        return ours
+
+    def _become_supervisor(self, ours: socket.socket, theirs: socket.socket, cell: str) -> None:
+        """The child: lets go of all that is the runner's, and waits for its run."""
         try:
             os.setsid()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             linux.rename_process("penstock-run")
+            ours.close()
             self.selector.close()
             self.watch.close()
             self.listening.close()
             for client in self.clients.values():
                 client.connection.close()
-            supervise(folder.path, self.house, self.means)
+            wait_for_run(theirs, self.house, self.means, cell)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -140,13 +166,15 @@ class Runner:
 
     def _look(self, folder: RunFolder) -> None:
         state = folder.look() or RunState("")
-        if state.phase == LOST:
-            limits.clear_cells(self.means, folder.path)
+        if state.phase == LOST and (cell := folder.cell()):
+            limits.clear_cells(self.means, cell)
         self._tell(folder, state.phase)
 
     def _tell(self, folder: RunFolder, phase: str) -> None:
         if phase and self.phases.get(folder.name) != phase:
             self.phases[folder.name] = phase
+            if phase != STARTING and self.spare is None:
+                self._fork_spare()  # not earlier: it would be in the way of the run that starts
             for client in list(self.clients.values()):
                 if client.subscribed:
                     self._send(client, {"run": folder.name, "phase": phase})
@@ -237,6 +265,7 @@ def serve(data: Path) -> None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     linux.rename_process("penstock-runner")
+    os.umask(0o022)
     runner = Runner(data)
     runner.prepare()
     signal.signal(

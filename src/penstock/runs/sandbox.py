@@ -43,13 +43,26 @@ FOLDERS = (
 )  # fmt: skip
 READ_ONLY_PROC = ("acpi", "bus", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger")
 HIDDEN_PROC = ("kcore", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "sched_debug", "timer_list")
+ONE_HOST = ["algo-1"]
+"""What a run with one instance calls it, unless it says otherwise."""
 MADE = {
+    "hostname": "algo-1\n",
+    "hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.0.1 algo-1\n",
     "passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     "group": "root:x:0:\nnogroup:x:65534:\n",
     "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\nprotocols: files\n",
     "resolv.conf": "# Names are resolved by the proxy in HTTPS_PROXY; there is no other network here.\n",
     "shells": "/bin/sh\n/bin/bash\n",
 }
+
+
+@dataclass(slots=True)
+class Bound:
+    """A host path and where it is inside; what bubblewrap binds beside the root."""
+
+    source: str
+    target: str
+    writable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,8 @@ class House:
     """The descriptor of the user namespace in which supervisors work."""
     mapped: bool = False
     """Programs run as JOB_ID on the host, not as the server's user (which is root)."""
+    as_root: bool = False
+    """Programs run as the host's root, since the kernel cannot map them to another user."""
 
 
 def find_bwrap() -> str | None:
@@ -175,9 +190,9 @@ def copy_bytes(source: str, target: str) -> str:
 
 
 def bwrap_arguments(
-    spec: RunSpec, instance: Instance, root: str, mounted: Iterable[tuple[str, str, bool]], disable_userns: bool = True
+    spec: RunSpec, instance: Instance, root: str, bound: Iterable[Bound], disable_userns: bool = True, as_root: bool = False
 ) -> list[str]:
-    """Bubblewrap's options for one instance; `mounted` is (host path, path inside, writable), outer before inner."""
+    """Bubblewrap's options for one instance. `bound`: outer before inner; `as_root`: it runs as the host's root."""
     arguments = ["--unshare-user", "--uid", "0", "--gid", "0", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     arguments += ["--unshare-cgroup-try", "--hostname", instance.host, "--new-session", "--die-with-parent"]
     arguments += ["--cap-drop", "ALL", "--clearenv", "--bind", root, "/", "--ro-bind", "/usr", "/usr"]
@@ -185,18 +200,18 @@ def bwrap_arguments(
     for name in SYSTEM:
         if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"):
             arguments += ["--ro-bind", f"/{name}", f"/{name}"]
-    arguments += ["--proc", "/proc", *_cover_proc(), "--dev", "/dev"]
+    arguments += ["--proc", "/proc", *(_cover_proc() if as_root else ()), "--dev", "/dev"]
     arguments += ["--size", str(max(64 << 20, spec.memory_bytes // 2)), "--tmpfs", "/dev/shm"]
     arguments += ["--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"]
-    for source, target, writable in mounted:
-        arguments += ["--bind" if writable else "--ro-bind", source, target]
+    for each in bound:
+        arguments += ["--bind" if each.writable else "--ro-bind", each.source, each.target]
     for name, value in (spec.env | instance.env).items():
         arguments += ["--setenv", name, value]
     return [*arguments, "--chdir", spec.cwd]
 
 
 def _cover_proc() -> Iterator[str]:
-    """Makes read-only, or hides, what of /proc belongs to the machine: its files ask for the user, not for capabilities."""
+    """Makes read-only, or hides, what of /proc the host's root may use: some files there ask for the user, not for capabilities."""
     for name in READ_ONLY_PROC:
         if os.path.exists(f"/proc/{name}"):
             yield from ("--ro-bind", f"/proc/{name}", f"/proc/{name}")
@@ -248,7 +263,7 @@ def make_house(folder: Path) -> House:
             return house
         os.close(house.user_namespace)
     own = f"0 {os.geteuid()} 1", f"0 {os.getegid()} 1"
-    return House(base, linux.make_user_namespace(*own))
+    return House(base, linux.make_user_namespace(*own), as_root=os.geteuid() == 0)
 
 
 def _in_child(act: Callable[[], None]) -> bool:
@@ -302,7 +317,7 @@ def try_out(bwrap: str, folder: Path) -> Probe:
         copy_layer(str(base), str(root))
     failure = ""
     for disable in (True, False):
-        arguments = bwrap_arguments(RunSpec("probe"), Instance(), str(root), (), disable)
+        arguments = bwrap_arguments(RunSpec("probe"), Instance(), str(root), (), disable, os.geteuid() == 0)
         done = subprocess.run([bwrap, *arguments, "--", "/usr/bin/env", "true"], capture_output=True, text=True, env={})
         if done.returncode == 0:
             return Probe(True, bwrap, overlay, disable, "Sandboxes work." + ("" if overlay else " Without overlays."))

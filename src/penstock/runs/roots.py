@@ -1,0 +1,166 @@
+"""The roots of a run's instances: what lies in them, and how they are mounted where bubblewrap can reach them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+
+from penstock.runs import inputs, linux, network, outputs, sandbox
+from penstock.runs.base import Instance, RunSpec
+from penstock.runs.sandbox import Bound
+
+NO_OVERLAY = (errno.EPERM, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP)
+
+
+class Ground:
+    """The part of the supervisor's namespaces that is the same for every run, so that it can be made ahead."""
+
+    def __init__(self, house: sandbox.House):
+        """Moves this process into a mount namespace of its own, with the stage in it."""
+        self.house = house
+        if house.mapped:
+            # What belongs to other users can be shown as the job's only from outside the user namespace: `enter` comes last.
+            os.setgroups([])
+        else:
+            linux.join(house.user_namespace, linux.NEWUSER)
+        linux.unshare(linux.NEWNS)
+        linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
+        self.stage = sandbox.mount_stage()
+        self._shown: dict[str, str] = {}
+        self.show(house.base)
+
+    def show(self, source: str) -> None:
+        """Makes a path reachable for the job's user, and its own, where that is another than the server's."""
+        if self.house.mapped and source not in self._shown:
+            target = f"{self.stage}/shown{len(self._shown)}"
+            os.mkdir(target) if os.path.isdir(source) else Path(target).touch()
+            try:
+                linux.bind_as(source, target, self.house.user_namespace)
+            except OSError:  # a file system that cannot: its files keep their owners
+                linux.mount(source, target, None, linux.MS_BIND)
+            self._shown[source] = target
+
+    def seen(self, source: str) -> str:
+        """Where a path that was shown is."""
+        return self._shown.get(source, source)
+
+    def enter(self) -> None:
+        """Moves this process into the user namespace; nothing can be shown any more."""
+        if self.house.mapped:
+            linux.join(self.house.user_namespace, linux.NEWUSER)
+            linux.unshare(linux.NEWNS)
+
+
+    @contextlib.contextmanager
+    def as_job(self) -> Iterator[None]:
+        """What is started meanwhile belongs to the job's user, and so is root in the user namespace."""
+        if not self.house.mapped:
+            yield
+            return
+        linux.keep_capabilities()
+        os.setresgid(0, 0, sandbox.KEEPER_ID)
+        os.setresuid(0, 0, sandbox.KEEPER_ID)
+        try:
+            yield
+        finally:
+            os.setresuid(*(sandbox.KEEPER_ID,) * 3)
+            os.setresgid(*(sandbox.KEEPER_ID,) * 3)
+
+
+class Roots:
+    """Lays, then mounts, the roots of all instances; `merged` and `bound` hold the outcome by host name."""
+
+    def __init__(self, spec: RunSpec, ground: Ground, scratch: Path):
+        self._spec, self._ground, self._scratch = spec, ground, scratch
+        self._lowers: dict[str, list[str]] = {}
+        self.merged: dict[str, outputs.Root] = {}
+        self.bound: dict[str, list[Bound]] = {}
+
+    def lay(self) -> None:
+        """Puts inputs and folders into the layers, and shows what is to be mounted."""
+        os.mkdir(self._scratch)
+        for instance in self._spec.instances:
+            self._lay(instance)
+        for mount in self._spec.mounts:
+            self._ground.show(mount.source)
+
+    def _lay(self, instance: Instance) -> None:
+        home, host = self._scratch / instance.host, instance.host
+        for path in (home, home / "upper", home / "work"):
+            os.mkdir(path, 0o755)
+        upper, given = home / "upper", [*self._spec.inputs, *instance.inputs]
+        written = [upper]
+        for number, mount in enumerate(self._spec.mounts):
+            if mount.mode == "overlay":
+                written.append(home / f"mount{number}" / "upper")
+                written[-1].mkdir(parents=True)
+                (home / f"mount{number}" / "work").mkdir()
+        if (hosts := [i.host for i in self._spec.instances]) != sandbox.ONE_HOST:  # the base names the usual one
+            (upper / "etc").mkdir()
+            (upper / "etc" / "hosts").write_text(network.hosts_text(hosts))
+            (upper / "etc" / "hostname").write_text(host + "\n")
+        inputs.lay_folders([*self._spec.folders, *self._working_folder()], upper)
+        inputs.lay_inputs(given, home / "lower", upper)
+        self._lowers[host] = [str(home / "lower")] if any(i.blob is not None for i in given) else []
+        for lower in self._lowers[host]:
+            self._ground.show(lower)
+        if self._ground.house.mapped:
+            for layer in written:
+                give_away(layer)
+
+    def _working_folder(self) -> list[str]:
+        """The working folder is made if it is not there, unless it lies in something that is mounted."""
+        covered = ["/usr", "/proc", "/dev", *(m.target for m in self._spec.mounts)]
+        return [] if self._spec.cwd == "/" or any(is_below(self._spec.cwd, c) for c in covered) else [self._spec.cwd]
+
+    def mount(self) -> None:
+        """Mounts the roots and the writable mounts."""
+        for instance in self._spec.instances:
+            home, host = self._scratch / instance.host, instance.host
+            self.merged[host] = self._mount_layers([*self._lowers[host], self._ground.house.base], home, host)
+            self.bound[host] = []
+            # Outer before inner, or the outer would cover the inner.
+            for number, mount in sorted(enumerate(self._spec.mounts), key=lambda m: m[1].target.count("/")):
+                source, writable = self._ground.seen(mount.source), mount.mode == "overlay"
+                if writable:
+                    layer = self._mount_layers([mount.source], home / f"mount{number}", f"{host}-{number}")
+                    source = layer.merged
+                self.bound[host].append(Bound(source, mount.target, writable))
+
+    def _mount_layers(self, lowers: list[str], home: Path, name: str) -> outputs.Root:
+        """A writable root of layers; where overlays do not work, a copy of them."""
+        target = self._ground.stage / name
+        target.mkdir()
+        try:
+            shown = [self._ground.seen(lower) for lower in lowers]
+            sandbox.mount_overlay(shown, str(home / "upper"), str(home / "work"), str(target))
+            return outputs.Root(str(target), str(home / "upper"))
+        except OSError as error:
+            if error.errno not in NO_OVERLAY or self._ground.house.mapped:
+                raise
+        copy = str(home / "root")
+        for layer in [*reversed(lowers), str(home / "upper")]:
+            sandbox.copy_layer(layer, copy)
+        return outputs.Root(copy, copy)
+
+    @property
+    def layers(self) -> list[Path]:
+        """The folders on disk that grow while the program runs."""
+        return [self._scratch / i.host for i in self._spec.instances]
+
+
+def give_away(folder: Path) -> None:
+    """Makes a tree the job's own."""
+    for parent, _, names in os.walk(folder):
+        os.chown(parent, sandbox.JOB_ID, sandbox.JOB_ID)
+        for name in names:
+            os.chown(f"{parent}/{name}", sandbox.JOB_ID, sandbox.JOB_ID, follow_symlinks=False)
+
+
+def is_below(path: str, folder: str) -> bool:
+    path, folder = posixpath.normpath(path), posixpath.normpath(folder)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
