@@ -270,6 +270,12 @@ def test_a_scripts_failure_says_code_traceback_and_command():
     assert "loading" not in reason
 
 
+def test_what_the_entry_point_printed_is_no_part_of_the_reason():
+    tail = ["Invoking script with the following command:", "", "python train.py -a 1", "", "", "usage: train.py"]
+    reason = training.failure_reason(CONTRACT, RunState("ended", exit_code=2, reason="exit", tail=tail))
+    assert 'ErrorMessage "usage: train.py"' in reason
+
+
 def test_what_the_program_left_in_its_failure_file_is_the_reason():
     state = RunState("ended", exit_code=3, reason="exit", message="the data is bad", tail=["x"])
     assert training.failure_reason(CONTRACT, state) == "AlgorithmError: the data is bad, exit code: 3"

@@ -730,15 +730,16 @@ def test_an_ended_job_can_be_deleted_and_its_name_used_again(made: Jobs):
     assert again.body["_run"] != document.body["_run"]
 
 
-def test_runs_of_deleted_jobs_are_swept_away_and_no_others(made: Jobs):
+def test_recovery_looks_at_what_has_not_ended_and_clears_what_was_deleted(made: Jobs):
     document = made.train()
     made.step(document)
-    assert jobs.sweep(made.world.app) == 0
+    assert jobs.recover(made.world.app) == 1
     made.runs.say(phase="ended", exit_code=0)
     made.step(document)
-    assert jobs.sweep(made.world.app) == 0
+    assert jobs.recover(made.world.app) == 0
+    assert made.runs.calls[-1][0] == "start"
     made.world("sagemaker", "DeleteTrainingJob", TrainingJobName="job")
-    assert jobs.sweep(made.world.app) == 1
+    jobs.recover(made.world.app)
     assert made.runs.calls[-1] == ("forget", document.body["_run"])
 
 

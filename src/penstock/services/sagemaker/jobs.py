@@ -35,7 +35,7 @@ from penstock.runs.base import (
 )
 from penstock.services.sagemaker import contract
 from penstock.services.sagemaker.instances import clamp, machine_of
-from penstock.store.records import Document, ObjectQuery, Ref
+from penstock.store.records import Change, Document, ObjectQuery, Query, Ref, Wake
 
 CONTAINERS = Path(__file__).parents[2] / "containers"
 IMAGE_LOOK_S = 0.25
@@ -113,20 +113,30 @@ def run_ref(name: str) -> Ref | None:
     return Ref(f"sagemaker.{parts[0]}", parts[1], parts[2], parts[3])
 
 
-def sweep(app: App) -> int:
-    """Gives back the folders of ended runs whose jobs were deleted; gives how many. At the engine's start."""
+def recover(app: App) -> int:
+    """At the engine's start: has every job that has not ended looked at now, since what waited for capacity is forgotten.
+
+    Gives how many there are. Also gives back the folders of ended runs whose jobs were deleted.
+    """
+    wakes: list[Wake] = []
+    for kind in NOUNS:
+        for status in ("InProgress", "Stopping"):
+            for document in app.store.page(Query(kind=kind, status=status, limit=100_000)):
+                ref = document.ref
+                wakes.append(
+                    Wake(kind=ref.kind, account=ref.account, region=ref.region, name=ref.name, due=app.clock.now())
+                )
+    if wakes:
+        app.store.commit(Change(wakes=wakes))
     runs: Executor = app.runs
-    gone = 0
     for name in runs.names():
-        ref = run_ref(name)
-        if ref is None:
-            continue
-        document = app.store.get(ref)
+        ref_of_run = run_ref(name)
+        job = app.store.get(ref_of_run) if ref_of_run else None
         state = runs.look(name)
-        if (document is None or document.body["_run"] != name) and state and state.phase in (ENDED, LOST):
+        gone = ref_of_run is not None and (job is None or job.body["_run"] != name)
+        if gone and state and state.phase in (ENDED, LOST):
             runs.forget(name)
-            gone += 1
-    return gone
+    return len(wakes)
 
 
 def stream_name(document: Document, host: str) -> str:

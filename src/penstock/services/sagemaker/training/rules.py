@@ -21,6 +21,8 @@ FAILURE = f"{OPT}/output/failure"
 CHECKPOINTS = f"{OPT}/checkpoints"
 SOURCE = "/opt/penstock/source"
 """Where the script's archive lies until it is unpacked."""
+INVOKING = "Invoking script with the following command:"
+"""What containers/training/entry.py prints, followed by an empty line, the command, and an empty line."""
 DEFAULT_RUNTIME_S = 86400
 PREFIX = "sagemaker_"
 OWN = ("_tuning_objective_metric", "default_user_module_name")
@@ -256,4 +258,9 @@ def failure_reason(body: Mapping[str, Any], state: RunState, python: str = "pyth
     else:
         head = "AlgorithmError: "
     limit = contract.REASON_CHARS - len(head) - len(end)
-    return head + contract.last_words(state.tail, limit) + end
+    return head + contract.last_words(_of_the_script(state.tail), limit) + end
+
+
+def _of_the_script(tail: list[str]) -> list[str]:
+    """What was printed after the entry point had named the script's command."""
+    return tail[tail.index(INVOKING) + 4 :] if INVOKING in tail else tail
