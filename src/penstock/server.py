@@ -41,7 +41,7 @@ from penstock.runs.capacity import Capacity
 from penstock.runs.images.registry import LocalImages
 from penstock.runs.local import LocalExecutor
 from penstock.services import SERVICES
-from penstock.services.sagemaker.jobs import run_ref
+from penstock.services.sagemaker.jobs import recover, run_ref
 from penstock.settings import Settings
 from penstock.store.listener import WriterServer
 from penstock.store.remote import RemoteWriter
@@ -183,6 +183,7 @@ def run_engine(settings: Settings) -> None:
             engine.nudge(ref)
 
     app.runs.listen(ended)
+    recover(app)
     engine.start()
     serving = WriterServer(writer, writer_socket(settings))
     serving.start()
