@@ -190,11 +190,11 @@ class TestFileBlobs(BlobsContract):
     def age(self, tmp_path: Path) -> Callable[[str], None]:
         return lambda sha256: os.utime(tmp_path / "blobs" / sha256[:2] / sha256, (1000, 1000))
 
-    def test_a_blob_is_a_read_only_file_named_by_its_hash(self, blobs: FileBlobs) -> None:
+    def test_a_blob_is_a_file_named_by_its_hash_that_others_can_only_read(self, blobs: FileBlobs) -> None:
         give(blobs, BIG)
         path = Path(blobs.root) / SHA[:2] / SHA
         assert blobs.path(SHA) == str(path)
-        assert path.stat().st_mode & 0o777 == 0o444
+        assert path.stat().st_mode & 0o777 == 0o644
 
     def test_no_temporary_file_stays(self, blobs: FileBlobs) -> None:
         give(blobs, BIG)

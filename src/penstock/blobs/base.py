@@ -1,7 +1,7 @@
 """What a blob store promises. `BlobsContract` in tests/contract holds every driver to it.
 
 A blob is a file named by the SHA-256 of its bytes, never changed once there: `<root>/<first two hex digits>/<sha256>`,
-mode 0444. A supervisor that hashes a job's outputs puts them there by the same rule, so that the engine commits rows
+mode 0644. A supervisor that hashes a job's outputs puts them there by the same rule, so that the engine commits rows
 and moves no bytes.
 """
 

@@ -1,4 +1,7 @@
-"""Blobs as files of one folder: `<root>/<first two hex digits>/<sha256>`, mode 0444.
+"""Blobs as files of one folder: `<root>/<first two hex digits>/<sha256>`, mode 0644.
+
+A job may open its input for writing: the overlay over the link then copies it, by the mode of the link. In mode 0444 a root
+without capabilities would be refused, as it never is at AWS.
 
 A blob's modification time is when somebody last meant it to be there: whoever finds his bytes there already touches the
 file, and `collect` leaves what was touched lately. So between "the blob is there" and "a row points at it" nobody need
@@ -140,7 +143,7 @@ class FileBlobs:
     def _publish(self, temp: str, descriptor: int, sha256: str, size_bytes: int) -> None:
         """Makes a complete temporary file a blob, durably. The name stands only for bytes that are on the disk."""
         os.fsync(descriptor)
-        os.fchmod(descriptor, 0o444)
+        os.fchmod(descriptor, 0o644)
         path = self._path(sha256)
         while True:
             try:

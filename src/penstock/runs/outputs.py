@@ -36,7 +36,7 @@ CHUNK_BYTES = 1 << 20
 PARALLEL_BYTES = 16 << 20
 ARCHIVE_TIME = 315_532_800
 """1980-01-01: archives of equal content are equal, and no tool refuses the date."""
-BLOB_MODE = 0o444
+BLOB_MODE = 0o644
 
 
 @dataclass(slots=True)

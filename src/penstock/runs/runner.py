@@ -141,10 +141,9 @@ class Runner:
             os._exit(0)
 
     def _watch(self, folder: RunFolder) -> None:
-        if folder not in self.watched.values():
-            with contextlib.suppress(FileNotFoundError):
-                self.watched[self.watch.add(folder.path)] = folder
-                self._look(folder)
+        with contextlib.suppress(FileNotFoundError):
+            self.watched[self.watch.add(folder.path)] = folder
+            self._look(folder)
 
     def _notice(self) -> None:
         """Something happened in a run's folder; a lock that is closed means that its supervisor is gone."""

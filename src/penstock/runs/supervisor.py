@@ -34,6 +34,7 @@ CANNOT_RUN = 125
 
 def supervise(folder: RunFolder, ground: Ground, means: limits.Means, cell: limits.Cell) -> None:
     """Runs the run of a folder to its end, from inside its cell. Does nothing if it has, or had, a supervisor."""
+    os.chdir(folder.path)  # the folder itself, should its name be given to another run one day
     if folder.take_lock() is None:
         return
     attempt = Attempt(folder, folder.order(), ground, means, cell)
@@ -354,7 +355,7 @@ class Attempt:
         for program in self.programs:
             if program.cell is not self.cell:
                 program.cell.remove()
-        remove_tree(self.scratch)
+        remove_tree(Path(self.scratch.name))  # below the working folder: the name may be another run's by now
 
 
 def _send_term(program: Program) -> bool:
