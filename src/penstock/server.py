@@ -203,10 +203,10 @@ def run_front(settings: Settings, listening: socket.socket, number: int) -> None
         writer = RemoteWriter(writer_socket(settings))
         writer.attach()
         store = SqliteStore(database(settings), writer)
+        app = app_of(settings, store)
+        app.images = images_of(settings)  # to refuse an unknown image at once; the engine builds them
         try:
-            await serve_front(
-                Front(app_of(settings, store)), listening, front_socket(settings) if number == 0 else None
-            )
+            await serve_front(Front(app), listening, front_socket(settings) if number == 0 else None)
         finally:
             store.close()
 

@@ -330,6 +330,18 @@ def test_hosts_see_each_other_share_the_data_and_one_model(shop: Shop):
     assert shop.archive(job["ModelArtifacts"]["S3ModelArtifacts"]) == {"algo-1": b"a c", "algo-2": b"b"}
 
 
+# --- refusals
+
+
+def test_an_image_that_nothing_stands_for_is_refused_at_once_with_what_to_do(shop: Shop):
+    with pytest.raises(shop.sm.exceptions.ClientError) as caught:
+        shop.train(image="123456789012.dkr.ecr.us-east-1.amazonaws.com/no-such-repo:latest")
+    told = caught.value.response["Error"]
+    assert told["Code"] == "ValidationException"
+    assert "no-such-repo:latest not found" in told["Message"]
+    assert "penstock image add" in told["Message"]
+
+
 # --- the network
 
 

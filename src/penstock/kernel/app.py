@@ -31,7 +31,7 @@ PACKAGES = {"lambda": "lambda_"}
 
 @dataclass(slots=True)
 class App:
-    """What operations and steps may use. `runs`, `images` and `engine` are there in the engine process only."""
+    """What operations and steps may use. `runs` is there in the engine process only; fronts only ask `images` for names."""
 
     settings: Settings
     store: Store
