@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,6 +54,12 @@ class Machine:
     cpus: int
     memory_bytes: int
     gpus: int = 0
+    burstable: bool = False
+
+    @property
+    def share(self) -> float:
+        """The cores it is admitted with. Burstable types are promised 20 to 40 % of theirs; they count half."""
+        return self.cpus / 2 if self.burstable else float(self.cpus)
 
 
 def machine_of(instance_type: str) -> Machine:
@@ -61,7 +67,7 @@ def machine_of(instance_type: str) -> Machine:
     plain = instance_type.removeprefix("ml.")
     if plain in EXACT:
         cpus, gib, gpus = EXACT[plain]
-        return Machine(cpus, int(gib * GIB), gpus)
+        return Machine(cpus, int(gib * GIB), gpus, plain[0] == "t")
     match = SIZE.match(plain)
     if not match:
         return Machine(4, 16 * GIB)
@@ -69,7 +75,7 @@ def machine_of(instance_type: str) -> Machine:
     cpus = SMALL[size] if size in SMALL else 96 if size.startswith("metal") else 4 * int(times or 1)
     letters = family.rstrip("-0123456789abcdefghijklmnopqrstuvwxyz") or re.split(r"\d", family)[0]
     memory = cpus * PER_CPU_GIB.get(letters, PER_CPU_GIB.get(letters[:1], 4)) * GIB
-    return Machine(cpus, memory, GPUS.get(size, 1) if family.startswith("g") and family[1:2].isdigit() else 0)
+    return Machine(cpus, memory, GPUS.get(size, 1) if family.startswith("g") and family[1:2].isdigit() else 0, letters == "t")
 
 
 def clamp(machine: Machine, settings: Settings) -> Machine:
@@ -77,4 +83,4 @@ def clamp(machine: Machine, settings: Settings) -> Machine:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cpus = settings.cpus or float(os.cpu_count() or 1)
     memory = settings.memory_bytes or max(GIB, total - GIB)
-    return Machine(max(1, min(machine.cpus, int(cpus))), min(machine.memory_bytes, memory))
+    return replace(machine, cpus=max(1, min(machine.cpus, int(cpus))), memory_bytes=min(machine.memory_bytes, memory), gpus=0)
