@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +24,11 @@ from penstock.runs.local import LocalExecutor
 PYTHON = "/usr/bin/python3"
 ENV = {"PATH": "/usr/bin:/bin", "HOME": "/root"}
 DRIVER = """
-import base64, json, os, sys, time
+import base64, json, os, sys, time, zlib
 act = json.loads(os.environ["ACT"])
 for path, data in act["files"].items():
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    open(path, "wb").write(base64.b64decode(data))
+    open(path, "wb").write(zlib.decompress(base64.b64decode(data)))
 for line in act["lines"]:
     print(line, flush=True)
 if act["hold"]:
@@ -70,7 +71,7 @@ class Watcher:
 
 def program(name: str, act: Act, **fields: Any) -> RunSpec:
     """A run whose program does what the act says."""
-    files = {path: base64.b64encode(data).decode() for path, data in act.files.items()}
+    files = {path: base64.b64encode(zlib.compress(data)).decode() for path, data in act.files.items()}
     told = {"files": files, "lines": act.lines, "hold": act.hold, "exit_code": act.exit_code}
     return RunSpec(name, [PYTHON, "-c", DRIVER], ENV | {"ACT": json.dumps(told)}, **fields)
 

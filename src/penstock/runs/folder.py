@@ -1,6 +1,7 @@
 """A run's folder: the truth about the run, whoever lives or died.
 
     spec.json   what to run, which attempt, and how (0600: it holds the job's credentials)
+    attempt     which attempt this is, once it is not the first
     lock        locked by the supervisor while it lives; made already locked, so an unlocked one means a dead supervisor
     running     appears when the program starts: `{"started": moment}`
     stop        a request to stop, with the reason; appears whole
@@ -20,7 +21,7 @@ import re
 import shutil
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from penstock.runs.base import LOST, RUNNING, STARTING, RunSpec, RunState
 from penstock.runs.codec import dump, pack_spec, pack_state, unpack_spec, unpack_state
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
-EXIT, STOP, RUNNING_MARK, LOCK, SPEC, CELL = "exit.json", "stop", "running", "lock", "spec.json", "cell"
+EXIT, STOP, RUNNING_MARK, LOCK, SPEC, CELL, ATTEMPT = "exit.json", "stop", "running", "lock", "spec.json", "cell", "attempt"
 
 
 @dataclass(slots=True)
@@ -51,7 +52,6 @@ class Order:
     spec: RunSpec
     setup: Setup
     attempt: int = 1
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -79,7 +79,14 @@ class RunFolder:
     def order(self) -> Order:
         """What to run. Raises FileNotFoundError."""
         packed = json.loads((self.path / SPEC).read_bytes())
-        return Order(unpack_spec(packed["spec"]), Setup(**packed["setup"]), packed["attempt"])
+        return Order(unpack_spec(packed["spec"]), Setup(**packed["setup"]), self.attempt())
+
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        try:
+            return int((self.path / ATTEMPT).read_text())
+        except FileNotFoundError:
+            return 1
 
     def look(self) -> RunState | None:
         """The state as the folder tells it; None when there is no such run."""
@@ -87,17 +94,17 @@ class RunFolder:
             return state
         locked = linux.is_locked(self.path / LOCK)
         if locked is None:
-            return RunState(STARTING) if (self.path / SPEC).exists() else None
+            return RunState(STARTING, attempt=self.attempt()) if (self.path / SPEC).exists() else None
         if locked:
             return self._alive()
         # A supervisor writes the record and only then lets go of its lock: look once more.
-        return self.ended() or RunState(LOST, attempt=self.order().attempt)
+        return self.ended() or RunState(LOST, attempt=self.attempt())
 
     def _alive(self) -> RunState:
         try:
             mark = json.loads((self.path / RUNNING_MARK).read_bytes())
         except (FileNotFoundError, ValueError):
-            return RunState(STARTING)
+            return RunState(STARTING, attempt=self.attempt())
         return RunState(RUNNING, started=mark["started"], attempt=mark["attempt"])
 
     def ended(self) -> RunState | None:
@@ -152,14 +159,13 @@ class RunFolder:
 
     def renew(self) -> None:
         """Makes a lost run one that was never started, as the next attempt. The caller knows that it is lost."""
-        order = self.order()
+        last = self.attempt()
         for name in (EXIT, RUNNING_MARK):
             (self.path / name).unlink(missing_ok=True)
-        # The lock goes before the count: a crash between the two repeats an attempt, the other order would lose one.
+        _place(self.path / ATTEMPT, b"%d" % (last + 1))
+        # The lock goes last: without it the run starts.
         (self.path / LOCK).unlink(missing_ok=True)
-        order.attempt += 1
-        _place(self.path / SPEC, _pack_order(order))
-        remove_tree(self.path / str(order.attempt - 1))
+        remove_tree(self.path / str(last))
 
     def remove(self) -> None:
         """Deletes the folder: first out of the way by a rename, so that the run is gone at once."""
@@ -187,7 +193,7 @@ def remove_tree(path: Path) -> None:
 
 def _pack_order(order: Order) -> bytes:
     setup = {name: getattr(order.setup, name) for name in order.setup.__slots__}
-    return dump({"attempt": order.attempt, "setup": setup, "spec": pack_spec(order.spec)})
+    return dump({"setup": setup, "spec": pack_spec(order.spec)})
 
 
 def _write(path: Path, data: bytes) -> None:
