@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 from botocore import xform_name
+from botocore.exceptions import DataNotFoundError
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel
 
@@ -83,7 +84,7 @@ def service(name: str) -> Service:
     """Gives a service by botocore's name for it. Raises: KeyError where botocore has no such service."""
     try:
         description = _loader().load_service_model(name, "service-2")
-    except Exception as error:
+    except DataNotFoundError as error:
         raise KeyError(name) from error
     if name == "sqs":
         for shape, (code, status) in quirks.SQS_ERRORS.items():
@@ -135,7 +136,7 @@ class Service:
         """Paginator configurations by operation name."""
         try:
             return dict(_loader().load_service_model(self.name, "paginators-1").get("pagination", {}))
-        except Exception:  # botocore has no paginators for this service
+        except DataNotFoundError:  # botocore has no paginators for this service
             return {}
 
     @cached_property
