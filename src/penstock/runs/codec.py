@@ -52,7 +52,7 @@ def unpack_state(packed: dict[str, Any]) -> RunState:
 
 
 def dump(packed: dict[str, Any]) -> bytes:
-    return json.dumps(packed, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
+    return json.dumps(packed, separators=(",", ":")).encode()
 
 
 def _fields(record: Any) -> dict[str, Any]:

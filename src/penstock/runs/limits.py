@@ -90,7 +90,7 @@ def _own_folders(version: int) -> Iterator[tuple[str, Path]]:
     for line in groups:
         _, names, own = line.split(":", 2)
         for name in ["unified"] if not names else names.split(","):
-            if (name == "unified" or name in ("memory", "pids", "cpu")) and name in mounts:
+            if (name == "unified" or name in ("memory", "pids", "cpu", "cpuacct")) and name in mounts:
                 root, point = mounts[name]
                 yield name, Path(point) / os.path.relpath(own, root) if own.startswith(root) else Path(point)
 
@@ -177,6 +177,16 @@ class Cell:
         except (KeyError, OSError, ValueError):
             return None
 
+    def cpu_s(self) -> float | None:
+        """Processor time used."""
+        try:
+            if self._means.version == 2:
+                words = (self.folders["cpu"] / "cpu.stat").read_text().split()
+                return int(words[words.index("usage_usec") + 1]) / 1e6
+            return int((self.folders["cpuacct"] / "cpuacct.usage").read_text()) / 1e9
+        except (KeyError, OSError, ValueError):
+            return None
+
     def remove(self) -> None:
         """Gives the cgroups back; those still in use stay for the runner's sweep."""
         for folder in set(self.folders.values()):
@@ -253,6 +263,7 @@ class Lookout:
         self._next_walk = 0.0
         self.due = time.monotonic() + LOOK_S
         self.peak_bytes = 0
+        self.cpu_s = 0.0
 
     def look(self, first_pids: list[int]) -> str:
         """Gives "memory", "disk" or "". `first_pids`: pid 1 of each instance, as seen from here."""
@@ -270,6 +281,7 @@ class Lookout:
     def _memory_over(self, first: int) -> bool:
         assert self._memory_bytes is not None
         pids = list(descendants(first))
+        self.cpu_s = max(self.cpu_s, sum(_cpu_s(pid) for pid in pids))
         resident = sum(_resident_bytes(pid) for pid in pids)
         if resident > self._memory_bytes:  # shared pages count once: ask more exactly, which takes longer
             resident = sum(_proportional_bytes(pid) for pid in pids)
@@ -291,6 +303,15 @@ def descendants(pid: int) -> Iterator[int]:
         for task in os.listdir(f"/proc/{pid}/task"):
             for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
                 yield from descendants(int(child))
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time of a process and of its children that have ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _resident_bytes(pid: int) -> int:

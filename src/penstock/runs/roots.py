@@ -36,6 +36,8 @@ class Ground:
     def show(self, source: str) -> None:
         """Makes a path reachable for the job's user, and its own, where that is another than the server's."""
         if self.house.mapped and source not in self._shown:
+            if not os.path.exists(source):
+                raise FileNotFoundError(errno.ENOENT, "there is nothing to mount", source)
             target = f"{self.stage}/shown{len(self._shown)}"
             os.mkdir(target) if os.path.isdir(source) else Path(target).touch()
             try:

@@ -148,8 +148,9 @@ class Attempt:
         self.ground.enter()
         self._make_network()
         self.roots.mount()
-        self._start()
+        # Before the start: killed while bubblewrap makes its namespaces, it leaves a pid 1 that waits for ever, for the runner to find.
         self.folder.note_cell(self.cell.name)
+        self._start()
         if reason := self.folder.stop_reason():
             self.end_early(reason)
         while not all(p.ended and p.drained for p in self.programs):
@@ -273,7 +274,7 @@ class Attempt:
     def _reap(self, program: Program, status: int) -> None:
         """Bubblewrap is gone: what was the exit code, did the program start at all?"""
         self.selector.unregister(program.process)
-        _, outcome, usage = os.wait4(program.pid, 0)
+        _, outcome = os.waitpid(program.pid, 0)
         with contextlib.suppress(KeyError):
             self._read_status(program, status)
             self.selector.unregister(status)
@@ -285,8 +286,8 @@ class Attempt:
         code = os.waitstatus_to_exitcode(outcome)
         program.exit_code = 128 - code if code < 0 else code
         program.made = code < 0 or b'"exit-code"' in program.status
-        program.cpu_s = usage.ru_utime + usage.ru_stime
-        program.peak_bytes = program.cell.peak_bytes() or usage.ru_maxrss * 1024.0
+        program.cpu_s = program.cell.cpu_s() or 0.0
+        program.peak_bytes = program.cell.peak_bytes() or 0.0
         if program.exit_code and self.failed is None:
             self.failed = program
             self._terminate(OTHERS_GRACE_S)
@@ -326,6 +327,7 @@ class Attempt:
 
     def _conclude(self) -> RunState:
         """Takes the outputs and gives the exit record."""
+        assert self.lookout is not None
         state = RunState(ENDED, 0, self.reason, started=self.started or time.time(), attempt=self.order.attempt)
         roots = list(self.roots.merged.values())
         if self.failed is not None:
@@ -342,8 +344,8 @@ class Attempt:
             owner = sandbox.KEEPER_ID if self.house.mapped else None
             state.results = outputs.take_outputs(wanted, roots, self.spec.blobs, owner)
         state.usage = {
-            "cpu_s": sum(p.cpu_s for p in self.programs),
-            "peak_memory_bytes": max(p.peak_bytes for p in self.programs),
+            "cpu_s": sum(p.cpu_s for p in self.programs) or self.lookout.cpu_s,
+            "peak_memory_bytes": max(p.peak_bytes for p in self.programs) or self.lookout.peak_bytes,
         }
         state.ended = time.time()
         return state
