@@ -38,9 +38,7 @@ class Settings:
     fronts: int = knob(1, "Processes that answer the API.")
     cpus: float = knob(0.0, "Cores that jobs may use together (0: all of the machine).")
     memory_bytes: int = knob(0, "Memory that jobs may use together (0: all of the machine, less 1 GiB).")
-    reserve_bytes: int = knob(1 << 30, "Free disk space below which no new run starts.")
     internet: bool = knob(True, "Whether jobs reach the internet through the doorway.")
-    clock_skew_s: float = knob(900.0, "How far a signature's date may be from the server's clock.")
     max_body_bytes: int = knob(16 << 20, "Largest request body outside object uploads.")
     log_level: str = knob("info", "What the server's own log tells: debug, info, warning or error.")
     python_downloads: bool = knob(True, "Whether `uv` may fetch a Python that an image needs and the machine lacks.")
@@ -49,7 +47,7 @@ class Settings:
     def load(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
         """Settings from the environment and from options that are not None.
 
-        Raises: Refused for a value of the wrong type or an unknown PENSTOCK_ name.
+        Raises: Refused for a value of the wrong type.
         """
         environ = os.environ if environ is None else environ
         hints = get_type_hints(cls)

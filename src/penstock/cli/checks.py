@@ -80,14 +80,11 @@ def _disk(settings: Settings) -> Check:
     folder = settings.data
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < settings.reserve_bytes:
-        return Check(
-            "disk",
-            "bad",
-            f"{free >> 20} MiB are free; below {settings.reserve_bytes >> 20} MiB no job starts.",
-            "Make room, or lower PENSTOCK_RESERVE_BYTES.",
-        )
+    usage = shutil.disk_usage(folder)
+    free, reserve = usage.free, min(limits.RESERVE_BYTES, usage.total // 100)
+    if free < reserve:
+        sentence = f"{free >> 20} MiB are free; below {reserve >> 20} MiB running jobs are ended."
+        return Check("disk", "bad", sentence, "Make room on the disk of the data folder.")
     return Check("disk", "good", f"{free / (1 << 30):.0f} GiB are free.")
 
 

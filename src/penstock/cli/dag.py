@@ -46,6 +46,8 @@ class Node:
     after: list[str] = field(default_factory=list)
     shown: dict[str, Any] = field(default_factory=dict)
     last_line: str = ""
+    read: bool = False
+    """Whether its log was read to the end."""
 
     @property
     def status(self) -> str:
@@ -99,7 +101,7 @@ class View:
         self.execution: dict[str, Any] = {}
         definition = clients["sagemaker"].describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
         self.nodes = nodes_of(json.loads(definition["PipelineDefinition"]))
-        self._tokens: dict[str, tuple[str, str]] = {}
+        self._streams: dict[str, str] = {}
 
     def look(self) -> bool:
         """Reads how things stand; True once the execution has ended."""
@@ -110,9 +112,8 @@ class View:
         }
         for node in self.nodes:
             node.shown = found.get(node.name, {})
-            if node.status in ("Executing", "Failed", "Stopping") or (
-                node.status == "Succeeded" and not node.last_line
-            ):
+            if node.status and not node.read:
+                node.read = node.status in ENDED  # once more after the end: its last lines came in between
                 self._read_log(node)
         return self.execution["PipelineExecutionStatus"] in ENDED
 
@@ -123,24 +124,22 @@ class View:
             if not job:
                 continue
             try:
-                stream, token = self._tokens.get(node.name) or (self._stream(group, job["Arn"].rpartition("/")[2]), "")
                 answer = self.clients["logs"].get_log_events(
                     logGroupName=group,
-                    logStreamName=stream,
-                    limit=50,
-                    **({"nextToken": token} if token else {"startFromHead": False}),
+                    logStreamName=self._stream(node.name, group, job["Arn"].rpartition("/")[2]),
+                    limit=1,
+                    startFromHead=False,
                 )
             except (self.clients["logs"].exceptions.ResourceNotFoundException, IndexError):
                 return
-            self._tokens[node.name] = (stream, answer["nextForwardToken"])
             if answer["events"]:
                 node.last_line = answer["events"][-1]["message"].strip()
 
-    def _stream(self, group: str, job: str) -> str:
-        streams = self.clients["logs"].describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")[
-            "logStreams"
-        ]
-        return str(streams[0]["logStreamName"])
+    def _stream(self, step: str, group: str, job: str) -> str:
+        if step not in self._streams:
+            found = self.clients["logs"].describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")
+            self._streams[step] = str(found["logStreams"][0]["logStreamName"])
+        return self._streams[step]
 
     def draw(self) -> RenderableType:
         """The picture of how things stand."""

@@ -1,7 +1,7 @@
 """Managed policies, wherever they come from: the account's own documents, and AWS's.
 
 Every ARN of AWS's (`arn:aws:iam::aws:policy/…`) answers as existing and can be attached.
-Differs: only the texts in TEXTS are here; another one's GetPolicyVersion says that it is not.
+Differs: of AWS's managed policies only a few texts are here; another one's GetPolicyVersion says that it is not.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ LOGGING = Setting("BucketLoggingStatus", flat=True)
 ACCELERATE = Setting("AccelerateConfiguration", flat=True)
 REQUEST_PAYMENT = Setting("RequestPaymentConfiguration", flat=True, default={"Payer": "BucketOwner"})
 
-# Differs: all of these are kept and shown, not acted upon, but for versioning and what the package's docstring names.
+# Differs: settings of buckets are kept and shown, not acted upon, but for versioning and what the package's docstring names.
 get_bucket_policy, delete_bucket_policy = POLICY.get, POLICY.delete
 put_bucket_cors, get_bucket_cors, delete_bucket_cors = CORS.put, CORS.get, CORS.delete
 put_bucket_encryption, get_bucket_encryption = ENCRYPTION.put, ENCRYPTION.get

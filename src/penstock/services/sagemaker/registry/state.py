@@ -1,10 +1,9 @@
 """The declarations of model package groups and model packages.
 
 A version is a document "<group>/<version>" with its group as parent, its number as rank and its approval as label; an
-unversioned package has no parent.
+unversioned package has no parent. The group's `_last` is the highest version ever given.
 
 Differs: a version's ModelPackageName is "<group>/<version>", by which it is found again; AWS leaves it out of lists.
- The group's `_last` is the highest version ever given.
 """
 
 from __future__ import annotations
