@@ -238,6 +238,8 @@ class Attempt:
         if now >= self.times.kill:
             self.times.kill = now + 1.0
             self.kill()
+        if self.times.offer == float("inf") and not all(each.connected for each in self.handouts):
+            self.times.offer = now  # the server went away
         if now >= self.times.offer:
             self._offer()
         if now >= self.lookout.due:
