@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 
 from penstock import Refused, server
-from penstock.runs import runner
+from penstock.runs import linux, runner
 from penstock.runs.base import RUNNING, STARTING
 from penstock.runs.folder import RunFolder
 from penstock.settings import Settings
@@ -147,6 +147,7 @@ class Keeper:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(0)
+            linux.rename_process(f"penstock-{child.name}")
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
