@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from runs import ENV, PYTHON, Watcher, local_executor
 
-from penstock.runs import handout, sandbox
+from penstock.runs import handout, limits, sandbox
 from penstock.runs.base import ENDED, RUNNING, Input, Instance, Mount, Output, RunSpec, RunState
 from penstock.runs.local import LocalExecutor
 
@@ -117,6 +117,8 @@ def test_children_left_behind_die_with_the_program(runs: Runs) -> None:
 
 
 def test_usage_is_told(runs: Runs) -> None:
+    if not limits.find_means(take=False).memory:
+        pytest.skip("without cgroups nobody counts what a short run uses")
     state = runs.run(runs.python("usage", "x = bytearray(60_000_000); sum(range(2_000_000))"))
     assert state.usage["cpu_s"] > 0.01
     assert state.usage["peak_memory_bytes"] > 50_000_000
@@ -132,9 +134,9 @@ def test_too_much_memory_ends_the_run_with_that_reason(runs: Runs) -> None:
 
 def test_a_fork_bomb_stays_in_its_run(runs: Runs) -> None:
     script = "import os, time\ntry:\n while True:\n  if not os.fork(): time.sleep(60); os._exit(0)\nexcept OSError as e: print('stopped', e.errno)"
-    state = runs.run(runs.python("bomb", script, timeout_s=60, memory_bytes=2 << 30))
-    assert state.exit_code in (0, 137)
-    assert state.reason in ("", "memory", "exit")
+    state = runs.run(runs.python("bomb", script, timeout_s=1, grace_s=0.2, memory_bytes=192 * MB))
+    assert state.reason in ("", "memory", "exit", "timeout")
+    assert state.ended - state.started < 10
 
 
 def test_too_much_on_disk_ends_the_run_with_that_reason(runs: Runs) -> None:

@@ -7,6 +7,7 @@ with rlimits. The disk is looked at in any case.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -130,8 +131,8 @@ class Cell:
         if "pids" in self.folders:
             _write(f"{self.folders['pids']}/pids.max", PROCESSES)
 
-    def limit(self, memory_bytes: int, cpus: float) -> None:
-        """Sets the limits; what only some kernels have is left out where it is not."""
+    def limit(self, memory_bytes: int, cpus: float) -> bool:
+        """Sets the limits; False if more memory is in use already and cannot be had back."""
         if self._means.version == 2:
             values = {
                 "memory": [("memory.max", memory_bytes), ("memory.swap.max", 0), ("memory.oom.group", 0)],
@@ -143,9 +144,13 @@ class Cell:
                 "cpu": [("cpu.shares", max(2, int(cpus * 512)))],
             }
         for controller, folder in self.folders.items():
-            for number, (name, value) in enumerate(values.get(controller, ())):
-                with contextlib.suppress(OSError) if number else contextlib.nullcontext():
+            for name, value in values.get(controller, ()):
+                try:
                     _write(f"{folder}/{name}", value)
+                except OSError as error:  # only some kernels have all of them
+                    if error.errno == errno.EBUSY:
+                        return False
+        return True
 
     def enter(self) -> None:
         """Moves the caller in: what it starts now is born inside.

@@ -13,6 +13,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from penstock.runs.roots import Ground, Roots
 OTHERS_GRACE_S = 10.0
 """How long the other instances have after one has failed."""
 TERM_AGAIN_S = 0.005
+LEAVE_S = 0.1
 CANNOT_RUN = 125
 """The exit code of a run whose sandbox could not be made (as with `env` and container tools)."""
 
@@ -114,6 +116,7 @@ class Times:
     kill: float = float("inf")
     term: float = float("inf")
     offer: float = float("inf")
+    leave: float = float("inf")
 
 
 class Attempt:
@@ -163,7 +166,6 @@ class Attempt:
         """Opens one instance's log and sets its limits."""
         log = Path(instance.log or self.folder.path / f"{instance.host}.log")
         cell = limits.Cell(self.means, f"{self.cell.name}.{number}") if number else self.cell
-        cell.limit(self.spec.memory_bytes, self.spec.cpus)
         self.programs.append(Program(instance, LogPump(log), cell))
 
     def _make_network(self) -> None:
@@ -187,7 +189,23 @@ class Attempt:
         self.lookout = limits.Lookout(
             self.roots.layers, self.spec.disk_bytes, None if self.means.memory else self.spec.memory_bytes
         )
+        self.times.leave = time.monotonic() + LEAVE_S
         self._offer()
+
+    def _leave_cell(self) -> None:
+        """Steps out of the program's cgroup and closes it: a program that is out of memory would hold us up, too.
+
+        In a thread, since the kernel may take 10 ms. What a program does in its first LEAVE_S harms nobody, and short ones are spared.
+        """
+        self.times.leave = float("inf")
+        threading.Thread(target=self._limit, daemon=True).start()
+
+    def _limit(self) -> None:
+        self.cell.leave()
+        for program in self.programs:
+            if not program.cell.limit(self.spec.memory_bytes, self.spec.cpus) and not self.reason:
+                self.reason = "memory"
+                self.kill()
 
     def _launch(self, program: Program) -> None:
         """Starts bubblewrap for one instance, born in its cgroup."""
@@ -224,7 +242,8 @@ class Attempt:
     def _wait(self) -> None:
         """Waits for the next thing that happens, or for the next moment when something is due."""
         assert self.lookout is not None
-        due = min(self.times.deadline, self.times.kill, self.times.term, self.times.offer, self.lookout.due)
+        times = self.times
+        due = min(times.deadline, times.kill, times.term, times.offer, times.leave, self.lookout.due)
         for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
             if key.fd in self.selector.get_map():  # one that came before it may have closed it
                 act: Callable[[], None] = key.data
@@ -242,6 +261,8 @@ class Attempt:
             self.times.offer = now  # the server went away
         if now >= self.times.offer:
             self._offer()
+        if now >= self.times.leave:
+            self._leave_cell()
         if now >= self.lookout.due:
             over = self.lookout.look([p.first for p in self.programs if p.first and not p.ended])
             if over and not self.reason:
@@ -345,10 +366,12 @@ class Attempt:
         if wanted:
             owner = sandbox.KEEPER_ID if self.house.mapped else None
             state.results = outputs.take_outputs(wanted, roots, self.spec.blobs, owner)
-        state.usage = {
+        used = {
             "cpu_s": sum(p.cpu_s for p in self.programs) or self.lookout.cpu_s,
             "peak_memory_bytes": max(p.peak_bytes for p in self.programs) or self.lookout.peak_bytes,
         }
+        # Without cgroups the watch knows, and only of runs that it came to look at.
+        state.usage = {name: float(value) for name, value in used.items() if value}
         state.ended = time.time()
         return state
 
