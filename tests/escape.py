@@ -164,7 +164,11 @@ def main(folder: Path) -> None:
     process.kill()
     process.wait()
     log = (data / "log").read_text()
-    told = json.loads(log.splitlines()[-1].split(" ", 1)[1]) if state.exit_code == 0 else {"log": log, "state": repr(state)}
+    told = (
+        json.loads(log.splitlines()[-1].split(" ", 1)[1])
+        if state.exit_code == 0
+        else {"log": log, "state": repr(state)}
+    )
     told["results"] = {f"{r.output}/{r.key}": (r.inline or b"").hex() for r in state.results}
     told["blobs after"] = sorted((data / "blobs" / name).read_text() for name in "xy")
     told["layer after"] = sorted(os.listdir(layer))

@@ -92,7 +92,12 @@ def test_an_input_with_a_crooked_target_is_refused(runs: Runs, target: str) -> N
 
 
 def test_a_timeout_asks_first_and_kills_after_the_grace(runs: Runs) -> None:
-    script = "import signal, time; signal.signal(15, lambda *_: print('asked', flush=True)); print('on', flush=True)\nwhile 1: time.sleep(9)"
+    script = """
+import signal, time
+signal.signal(15, lambda *_: print('asked', flush=True))
+print('on', flush=True)
+while 1: time.sleep(9)
+"""
     state = runs.run(runs.python("timeout", script, timeout_s=0.4, grace_s=0.3))
     assert (state.reason, state.exit_code) == ("timeout", 137)
     assert runs.log("timeout") == ["on", "asked"]
@@ -100,7 +105,9 @@ def test_a_timeout_asks_first_and_kills_after_the_grace(runs: Runs) -> None:
 
 
 def test_a_stop_lets_the_program_end_in_its_own_way(runs: Runs) -> None:
-    script = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('on', flush=True); time.sleep(60)"
+    script = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('on', flush=True); time.sleep(60)"
+    )
     runs.executor.start(runs.python("own-way", script))
     runs.watch.wait("own-way", RUNNING)
     while not runs.log("own-way"):
@@ -128,12 +135,20 @@ def test_usage_is_told(runs: Runs) -> None:
 
 
 def test_too_much_memory_ends_the_run_with_that_reason(runs: Runs) -> None:
-    state = runs.run(runs.python("memory", "x = bytearray(300_000_000); import time; time.sleep(30)", memory_bytes=128 * MB))
+    state = runs.run(
+        runs.python("memory", "x = bytearray(300_000_000); import time; time.sleep(30)", memory_bytes=128 * MB)
+    )
     assert state.reason == "memory"
 
 
 def test_a_fork_bomb_stays_in_its_run(runs: Runs) -> None:
-    script = "import os, time\ntry:\n while True:\n  if not os.fork(): time.sleep(60); os._exit(0)\nexcept OSError as e: print('stopped', e.errno)"
+    script = """
+import os, time
+try:
+    while True:
+        if not os.fork(): time.sleep(60); os._exit(0)
+except OSError as e: print('stopped', e.errno)
+"""
     state = runs.run(runs.python("bomb", script, timeout_s=1, grace_s=0.2, memory_bytes=192 * MB))
     assert state.reason in ("", "memory", "exit", "timeout")
     assert state.ended - state.started < 10
@@ -188,7 +203,9 @@ def test_bytes_that_are_no_text_stay_as_they_are(runs: Runs) -> None:
 
 
 def test_inputs_folders_and_the_working_folder_are_there(runs: Runs) -> None:
-    spec = runs.shell("inside", "pwd; cat config/a.json; test -d /opt/ml/model && test -x run.sh && ./run.sh", cwd="/opt/ml/input")
+    spec = runs.shell(
+        "inside", "pwd; cat config/a.json; test -d /opt/ml/model && test -x run.sh && ./run.sh", cwd="/opt/ml/input"
+    )
     spec.inputs = [
         Input("/opt/ml/input/config/a.json", data=b'{"a": 1}\n'),
         Input("/opt/ml/input/run.sh", data=b"#!/bin/sh\necho ran\n", mode=0o755),
@@ -274,7 +291,9 @@ def test_the_same_bytes_twice_are_one_blob(runs: Runs) -> None:
 def test_an_untouched_input_can_be_an_output(runs: Runs) -> None:
     blob = runs.data / "a-blob"
     blob.write_bytes(b"z" * 100_000)
-    spec = runs.shell("untouched", "true", outputs=[Output("out", "/opt/ml/in")], inputs=[Input("/opt/ml/in/x", blob=str(blob))])
+    spec = runs.shell(
+        "untouched", "true", outputs=[Output("out", "/opt/ml/in")], inputs=[Input("/opt/ml/in/x", blob=str(blob))]
+    )
     (result,) = runs.run(spec).results
     assert (runs.blobs / result.sha256[:2] / result.sha256).read_bytes() == b"z" * 100_000
 
@@ -293,7 +312,13 @@ def test_many_large_files_are_taken(runs: Runs) -> None:
 
 
 def test_names_that_are_no_utf8_and_deep_trees_are_taken(runs: Runs) -> None:
-    script = "import os\nos.makedirs('/opt/ml/out/' + '/'.join('d' * 100)); open('/opt/ml/out/' + '/'.join('d' * 100) + '/f', 'w').write('deep')\nopen(b'/opt/ml/out/\\xff', 'w').write('odd')"
+    script = """
+import os
+deep = '/opt/ml/out/' + '/'.join('d' * 100)
+os.makedirs(deep)
+open(deep + '/f', 'w').write('deep')
+open(b'/opt/ml/out/\\xff', 'w').write('odd')
+"""
     state = runs.run(runs.python("odd", script, outputs=[Output("out", "/opt/ml/out")]))
     assert {r.inline for r in state.results} == {b"deep", b"odd"}
 
@@ -312,14 +337,20 @@ def test_archives_keep_links_that_stay_inside_only(runs: Runs) -> None:
 
 
 def test_equal_folders_give_equal_archives(runs: Runs) -> None:
-    script = "mkdir -p /opt/ml/model/b /opt/ml/model/a; echo 1 > /opt/ml/model/b/1; sleep 0.0%d; echo 2 > /opt/ml/model/a/2"
+    script = (
+        "mkdir -p /opt/ml/model/b /opt/ml/model/a; echo 1 > /opt/ml/model/b/1; sleep 0.0%d; echo 2 > /opt/ml/model/a/2"
+    )
     output = Output("model", "/opt/ml/model", "tar.gz")
     one, two = (runs.run(runs.shell(f"equal-{n}", script % n, outputs=[output])).results[0].sha256 for n in (1, 2))
     assert one == two
 
 
 def test_a_message_is_cut_and_never_read_through_a_link(runs: Runs) -> None:
-    cut = runs.run(runs.python("message", "open('/opt/failure', 'w').write('é' * 3000); raise SystemExit(1)", message_file="/opt/failure"))
+    cut = runs.run(
+        runs.python(
+            "message", "open('/opt/failure', 'w').write('é' * 3000); raise SystemExit(1)", message_file="/opt/failure"
+        )
+    )
     linked = runs.run(runs.shell("no-message", "ln -s /etc/passwd /opt/failure; exit 1", message_file="/opt/failure"))
     assert cut.message == "é" * 1024
     assert linked.message == ""
@@ -385,7 +416,12 @@ class Front:
             each.close()
 
 
-CALL = "import socket; c = socket.create_connection(('127.0.0.1', 4600), 20); c.sendall(b'hello'); print(c.recv(100).decode(), flush=True)\n"
+CALL = """
+import socket
+connection = socket.create_connection(('127.0.0.1', 4600), 20)
+connection.sendall(b'hello')
+print(connection.recv(100).decode(), flush=True)
+"""
 
 
 @pytest.fixture
@@ -425,7 +461,12 @@ def test_after_a_restart_of_the_server_calls_go_to_the_new_one(runs: Runs, front
 
 def test_the_server_reaches_a_program_on_its_own_port(runs: Runs, front: Callable[[int], Front]) -> None:
     server = front(1)
-    script = "import socket; s = socket.create_server(('127.0.0.1', 8080)); print('up', flush=True); c, _ = s.accept(); c.sendall(b'prediction')"
+    script = """
+import socket
+server = socket.create_server(('127.0.0.1', 8080))
+print('up', flush=True)
+server.accept()[0].sendall(b'prediction')
+"""
     runs.executor.start(runs.python("serves", script, port=8080))
     runs.watch.wait("serves", RUNNING)
     while not any(info["kind"] == "listen" for info, _, _ in server.messages):
@@ -470,7 +511,9 @@ else:
             time.sleep(0.05)
     connection.sendall(f"hello from {host}".encode())
 """
-    spec = runs.python("several", script + CALL, instances=[Instance(f"algo-{n}") for n in (1, 2, 3)], cpus=1, timeout_s=30)
+    spec = runs.python(
+        "several", script + CALL, instances=[Instance(f"algo-{n}") for n in (1, 2, 3)], cpus=1, timeout_s=30
+    )
     state = runs.run(spec)
     assert (state.exit_code, state.reason) == (0, ""), state
     assert sorted(runs.log("several")[:2]) == ["hello from algo-2", "hello from algo-3"]
@@ -478,7 +521,7 @@ else:
 
 
 def test_when_one_instance_fails_the_others_are_stopped(runs: Runs) -> None:
-    script = 'test $(hostname) = algo-2 && { echo broken; exit 9; }; sleep 60'
+    script = "test $(hostname) = algo-2 && { echo broken; exit 9; }; sleep 60"
     spec = runs.shell("one-fails", script, instances=[Instance("algo-1"), Instance("algo-2")])
     state = runs.run(spec)
     assert (state.exit_code, state.reason, state.tail) == (9, "exit", ["broken"])
@@ -486,8 +529,12 @@ def test_when_one_instance_fails_the_others_are_stopped(runs: Runs) -> None:
 
 
 def test_outputs_of_all_instances_are_taken(runs: Runs) -> None:
-    spec = runs.shell("merged", "mkdir -p /opt/ml/out; hostname > /opt/ml/out/$(hostname); echo x > /opt/ml/out/same",
-                      instances=[Instance("algo-1"), Instance("algo-2")], outputs=[Output("out", "/opt/ml/out"), Output("tar", "/opt/ml/out", "tar.gz")])
+    spec = runs.shell(
+        "merged",
+        "mkdir -p /opt/ml/out; hostname > /opt/ml/out/$(hostname); echo x > /opt/ml/out/same",
+        instances=[Instance("algo-1"), Instance("algo-2")],
+        outputs=[Output("out", "/opt/ml/out"), Output("tar", "/opt/ml/out", "tar.gz")],
+    )
     state = runs.run(spec)
     assert [r.key for r in state.results if r.output == "out"] == ["algo-1", "same", "algo-2"]
     archive = next(r for r in state.results if r.output == "tar")

@@ -32,7 +32,9 @@ def find_python() -> str:
     for python in (os.path.realpath(sys.executable), "/usr/bin/python3"):
         asked = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", python, "-c"]
         # Twice over, since setpriv itself starts its program with root's rights to reach it.
-        check = "import subprocess, sys; assert sys.version_info >= (3, 11); subprocess.check_call([sys.executable, '-V'])"
+        check = (
+            "import subprocess, sys; assert sys.version_info >= (3, 11); subprocess.check_call([sys.executable, '-V'])"
+        )
         try:
             subprocess.run([*asked, check], check=True, capture_output=True)
             return python

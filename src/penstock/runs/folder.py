@@ -30,7 +30,15 @@ from penstock.runs.base import LOST, RUNNING, STARTING, RunSpec, RunState
 from penstock.runs.codec import dump, pack_spec, pack_state, unpack_spec, unpack_state
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
-EXIT, STOP, RUNNING_MARK, LOCK, SPEC, CELL, ATTEMPT = "exit.json", "stop", "running", "lock", "spec.json", "cell", "attempt"
+EXIT, STOP, RUNNING_MARK, LOCK, SPEC, CELL, ATTEMPT = (
+    "exit.json",
+    "stop",
+    "running",
+    "lock",
+    "spec.json",
+    "cell",
+    "attempt",
+)
 
 
 @dataclass(slots=True)

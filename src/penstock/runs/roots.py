@@ -56,7 +56,6 @@ class Ground:
             linux.join(self.house.user_namespace, linux.NEWUSER)
             linux.unshare(linux.NEWNS)
 
-
     @contextlib.contextmanager
     def as_job(self) -> Iterator[None]:
         """What is started meanwhile belongs to the job's user, and so is root in the user namespace."""

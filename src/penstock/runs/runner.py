@@ -9,7 +9,7 @@ The protocol, JSON lines over `<data>/sockets/runner.sock`:
     {"op": "stop", "run": name, "reason": text}
     {"op": "subscribe"}              from now on lines {"run": name, "phase": phase} come; first one for each run that is there
     {"op": "ping"}                   {"pong": version, "pid": n, "limits": sentence}
-    {"op": "quit"}                   ends the runner (not the runs)
+    {"op": "quit"}                   {"quit": true}; ends the runner (not the runs)
 """
 
 from __future__ import annotations
@@ -222,6 +222,7 @@ class Runner:
         elif operation == "ping":
             self._send(client, {"pong": penstock.__version__, "pid": os.getpid(), "limits": self.means.describe()})
         elif operation == "quit":
+            self._send(client, {"quit": True})
             self.quitting = True
         else:
             raise ValueError(f"no such operation: {operation!r}")

@@ -190,7 +190,12 @@ def copy_bytes(source: str, target: str) -> str:
 
 
 def bwrap_arguments(
-    spec: RunSpec, instance: Instance, root: str, bound: Iterable[Bound], disable_userns: bool = True, as_root: bool = False
+    spec: RunSpec,
+    instance: Instance,
+    root: str,
+    bound: Iterable[Bound],
+    disable_userns: bool = True,
+    as_root: bool = False,
 ) -> list[str]:
     """Bubblewrap's options for one instance. `bound`: outer before inner; `as_root`: it runs as the host's root."""
     arguments = ["--unshare-user", "--uid", "0", "--gid", "0", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]

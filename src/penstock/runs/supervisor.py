@@ -122,9 +122,7 @@ class Times:
 class Attempt:
     """One attempt at a run."""
 
-    def __init__(
-        self, folder: RunFolder, order: Order, ground: Ground, means: limits.Means, cell: limits.Cell
-    ):
+    def __init__(self, folder: RunFolder, order: Order, ground: Ground, means: limits.Means, cell: limits.Cell):
         self.folder, self.order, self.ground, self.means, self.cell = folder, order, ground, means, cell
         self.house = ground.house
         self.spec: RunSpec = order.spec
@@ -225,7 +223,9 @@ class Attempt:
         bwrap = self.order.setup.bwrap
         options = ["--args", str(arguments), "--json-status-fd", str(telling)]
         with limits.oom_as_program(), self.ground.as_job():
-            program.pid = _spawn([bwrap, *options, "--", *self.spec.command], program.pump.writing, (arguments, telling))
+            program.pid = _spawn(
+                [bwrap, *options, "--", *self.spec.command], program.pump.writing, (arguments, telling)
+            )
         os.setpriority(os.PRIO_PROCESS, program.pid, limits.NICE)
         if program.cell is not self.cell:
             self.cell.enter()
