@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def main() -> None:
     def follow(clients: Any, arn: str, _: Console) -> dict[str, Any]:
         view = dag.View(clients, arn)
         while not view.look():
-            pass
+            time.sleep(dag.LOOK_S)
         console.print(view.draw())  # the last frame alone
         return view.execution
 
