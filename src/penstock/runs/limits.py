@@ -256,6 +256,13 @@ def _set_oom_score(score: int) -> None:
         _write("/proc/self/oom_score_adj", score)
 
 
+def make_nice(pid: int) -> None:
+    """Puts a process, and all below it, behind the server."""
+    for each in descendants(pid):
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, each, NICE)
+
+
 # --- the watch ---------------------------------------------------------------------------------------------------------------
 
 

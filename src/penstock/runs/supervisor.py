@@ -226,7 +226,7 @@ class Attempt:
             program.pid = _spawn(
                 [bwrap, *options, "--", *self.spec.command], program.pump.writing, (arguments, telling)
             )
-        os.setpriority(os.PRIO_PROCESS, program.pid, limits.NICE)
+        limits.make_nice(program.pid)
         if program.cell is not self.cell:
             self.cell.enter()
         program.process = os.pidfd_open(program.pid)
@@ -289,6 +289,7 @@ class Attempt:
                 program.first = json.loads(line).get("child-pid", 0) or program.first
             with contextlib.suppress(ProcessLookupError):
                 program.first_process = os.pidfd_open(program.first)
+            limits.make_nice(program.first)  # it was born before its parent was nice, perhaps
             if not self.started:
                 self.started = time.time()
                 self.times.deadline = time.monotonic() + self.spec.timeout_s
