@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 STAMP := .venv/.ready
 
-.PHONY: setup demo test lint run bench docs clients conformance clean
+.PHONY: setup demo test lint run bench docs clients conformance chaos clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,12 @@ lint: setup
 
 bench: setup
 	.venv/bin/python -m bench $(ARGS)
+
+chaos: setup
+	.venv/bin/python -m tests.crash.chaos $(ARGS)
+
+clients: setup
+	.venv/bin/python -m tests.clients
 
 docs: setup
 	.venv/bin/python -m penstock.cli.reference docs

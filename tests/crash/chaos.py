@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.crash import workload
-from tests.crash.families import Clan, raise_clan, until
+from tests.crash.families import Clan, is_dead, raise_clan, until
 
-WEIGHTS = {"front": 3, "engine": 4, "doorway": 1, "runner": 3, "supervisor": 6, "keeper": 2, "all": 1}
+WEIGHTS = {"front": 3, "engine": 4, "doorway": 1, "runner": 3, "supervisor": 6, "keeper": 2, "all": 1, "burst": 2}
 ATTEMPT = "penstock: the run was lost; attempt 2 begins."
 
 
@@ -64,17 +64,27 @@ class Chaos:
     def strike(self) -> str:
         """Kills one member, and waits until it is back; gives its name, or nothing where there was none."""
         name = self.chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-        if not self._kill(name):
+        if not (self._burst() if name == "burst" else self._kill(name)):
             return ""
         self.kills[name] += 1
         began = time.monotonic()
-        if name in ("keeper", "all"):
+        if is_dead(self.clan.keeper):
             self.clan.up()
         for member in ("engine", "front", "runner"):
             until(lambda member=member: self.clan.member(member), f"the {member} is back after {name} was killed", 30)
         until(self.answers, f"the API is back after {name} was killed", 30)
         self.down_s.append(time.monotonic() - began)
         return name
+
+    def _burst(self) -> bool:
+        """Several members one after another, before the first of them is back."""
+        names = [name for name in WEIGHTS if name != "burst"]
+        struck = [self._kill(name) for name in self.chance.sample(names, self.chance.randint(2, 4)) if self._pause()]
+        return any(struck)
+
+    def _pause(self) -> bool:
+        time.sleep(self.chance.uniform(0.0, 0.03))
+        return not is_dead(self.clan.keeper)
 
     def _kill(self, name: str) -> bool:
         if name == "all":
@@ -140,7 +150,9 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=4)
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="penstock-chaos-"))
-    with raise_clan(folder, cpus="8", memory_bytes=str(16 << 30)) as clan:
+    with raise_clan(
+        folder, images=False, cpus="8", memory_bytes=str(16 << 30)
+    ) as clan:  # killed while images are built, too
         chaos = rage(clan, given.seed, given.kills, given.seconds, given.at_once, lambda line: print(line, flush=True))
         found = chaos.settle()
         print("kills", dict(chaos.kills), "executions", len(chaos.executions), "second attempts", chaos.losses())

@@ -100,7 +100,7 @@ class Clan:
     def client(self, service: str, attempts: int = 12) -> Any:
         """A boto3 client that tries again while the server is away, as every user's does."""
         config = Config(
-            retries={"mode": "standard", "max_attempts": attempts}, connect_timeout=5, read_timeout=60, proxies={},
+            retries={"mode": "standard", "total_max_attempts": attempts}, connect_timeout=5, read_timeout=60, proxies={},
             s3={"addressing_style": "path"}, max_pool_connections=50,
         )  # fmt: skip
         keys = self.keys["access_key_id"], self.keys["secret_access_key"]

@@ -146,6 +146,20 @@ def test_a_stale_step_runs_again_at_once_on_the_new_document(world: World) -> No
     assert body(world) == {"n": 1}
 
 
+def test_a_step_that_sees_itself_that_somebody_wrote_in_between_runs_again_at_once(world: World) -> None:
+    seen = []
+
+    def step(call: Call, document: Document) -> None:
+        seen.append(1)
+        if len(seen) < 3:
+            raise Stale(document.ref)
+        count(call, document)
+
+    world.put("a")
+    world.engine(step).drain()
+    assert (body(world), len(seen)) == ({"n": 1}, 3)
+
+
 def test_a_step_that_stays_stale_backs_off(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.put("a")
     runs = []

@@ -150,6 +150,8 @@ class Engine:
         """Runs the step of a wake's document and sends its change on its way."""
         try:
             self._step(wake, attempt)
+        except (Stale, Taken, Unmet) as error:
+            self._again(wake, attempt, error)
         except (Exception, SystemExit) as error:  # a library's sys.exit must not take the wake with it
             self._fail(wake, error)
 
@@ -173,12 +175,19 @@ class Engine:
             error = future.exception()
             if error is None:
                 self._land(lease)
-            elif isinstance(error, (Stale, Taken, Unmet)) and attempt < STALE_TRIES:
-                self._start(wake, attempt + 1)  # at once, since somebody wrote in between; the lease is still ours
+            elif isinstance(error, (Stale, Taken, Unmet)):
+                self._again(wake, attempt, error)
             else:
                 self._fail(wake, error)
 
         self._work.finish(lease, again, change).add_done_callback(landed)
+
+    def _again(self, wake: Wake, attempt: int, error: BaseException) -> None:
+        """Somebody wrote in between: the step runs again at once, the lease is still ours; some time it counts as an error."""
+        if attempt < STALE_TRIES:
+            self._start(wake, attempt + 1)
+        else:
+            self._fail(wake, error)
 
     def _fail(self, wake: Wake, error: BaseException) -> None:
         """Logs what went wrong and has the step run again after a pause that doubles with each try."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import resource
 import shutil
@@ -26,6 +27,7 @@ LOOK_S = 1.0
 RESERVE_BYTES = 1 << 30
 """What runs must leave free on the disk (or 1 % of it, if that is less)."""
 PREFIX = "penstock."
+FORGOTTEN_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,12 @@ class Cell:
         self.name, self._means = name, means
         self._home = {controller: folder / _leaf(means) for controller, folder in means.folders.items()}
         self.folders = {controller: folder / (PREFIX + name) for controller, folder in means.folders.items()}
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # swept between two lines, by a runner that never saw it; `enter` makes it again
+            self._make()
+
+    def _make(self) -> None:
         for folder in set(self.folders.values()):
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
@@ -157,8 +165,15 @@ class Cell:
 
         It may take 10 ms: the kernel waits until no other process is being born (measured on cgroup v1).
         """
-        for folder in set(self.folders.values()):
-            (folder / "cgroup.procs").write_text("0")
+        for last in (False, False, True):
+            try:
+                self._make()
+                for folder in set(self.folders.values()):
+                    (folder / "cgroup.procs").write_text("0")
+                return
+            except FileNotFoundError:
+                if last:
+                    raise
 
     def leave(self) -> None:
         """Moves the caller out again."""
@@ -222,13 +237,23 @@ def clear_cells(means: Means, name: str) -> None:
                 cell.rmdir()
 
 
-def sweep_cells(means: Means, keep: set[str]) -> None:
-    """Removes empty cgroups that nobody remembers (of runs whose folders are gone)."""
+def sweep_cells(means: Means, keep: set[str], house: str) -> None:
+    """Removes empty cgroups of a house that nobody remembers (of runs whose folders are gone), and other houses' old ones.
+
+    A fresh one of another house may be empty because its supervisor is about to enter it.
+    """
     for folder in set(means.folders.values()):
         for cell in folder.glob(f"{PREFIX}*"):
-            if cell.name.removeprefix(PREFIX) not in keep:
-                with contextlib.suppress(OSError):
+            name = cell.name.removeprefix(PREFIX)
+            known = any(name == kept or name.startswith(kept + ".") for kept in keep)
+            with contextlib.suppress(OSError):
+                if not known and (name.startswith(house + "-") or cell.stat().st_ctime < time.time() - FORGOTTEN_S):
                     cell.rmdir()
+
+
+def name_house(data: Path) -> str:
+    """The beginning of the names of a data folder's cgroups: several servers may share a machine."""
+    return hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
 
 
 def limit_self(counted: bool) -> None:

@@ -57,7 +57,7 @@ class Runner:
     """Forks supervisors and watches the runs' folders."""
 
     def __init__(self, data: Path):
-        self.data, self.runs = data, data / "runs"
+        self.data, self.runs, self.mark = data, data / "runs", limits.name_house(data)
         self.selector = selectors.DefaultSelector()
         self.watch = linux.Watch()
         self.watched: dict[int, RunFolder] = {}
@@ -79,7 +79,7 @@ class Runner:
         for path in self.runs.iterdir():
             if NAME.fullmatch(path.name):
                 self._watch(RunFolder(path))
-        limits.sweep_cells(self.means, {cell for f in self.watched.values() if (cell := f.cell())})
+        limits.sweep_cells(self.means, {cell for f in self.watched.values() if (cell := f.cell())}, self.mark)
 
     def serve(self) -> None:
         """Runs until told to quit."""
@@ -116,7 +116,7 @@ class Runner:
         """Forks the next run's supervisor ahead."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if not os.fork():
-            self._become_supervisor(ours, theirs, secrets.token_hex(6))
+            self._become_supervisor(ours, theirs, f"{self.mark}-{secrets.token_hex(6)}")
         theirs.close()
         self.spare = ours
         return ours

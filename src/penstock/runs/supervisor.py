@@ -143,14 +143,14 @@ class Attempt:
         watch = linux.Watch()
         watch.add(self.folder.path)
         self.selector.register(watch.fd, selectors.EVENT_READ, lambda: self._hear(watch))
+        # Before the start: killed while bubblewrap makes its namespaces, it leaves a pid 1 that waits for ever, for the runner to find.
+        self.folder.note_cell(self.cell.name)
         self.roots.lay()
         for number, instance in enumerate(self.spec.instances):
             self._prepare(number, instance)
         self.ground.enter()
         self._make_network()
         self.roots.mount()
-        # Before the start: killed while bubblewrap makes its namespaces, it leaves a pid 1 that waits for ever, for the runner to find.
-        self.folder.note_cell(self.cell.name)
         self._start()
         if reason := self.folder.stop_reason():
             self.end_early(reason)

@@ -1,0 +1,46 @@
+"""The cgroups of runs, on folders that look like cgroups: whose they are, and who may sweep them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from penstock.runs import limits
+from penstock.runs.limits import Cell, Means, name_house, sweep_cells
+
+HOUSE, OTHER = name_house(Path("/one")), name_house(Path("/other"))
+
+
+@pytest.fixture
+def means(tmp_path: Path) -> Means:
+    return Means(1, {"cpu": tmp_path})
+
+
+def left(means: Means) -> set[str]:
+    return {path.name.removeprefix(limits.PREFIX) for path in means.folders["cpu"].iterdir()}
+
+
+def test_a_sweep_takes_what_no_run_remembers(means: Means) -> None:
+    for name in ("a", "b", "b.1", "b.2"):
+        Cell(means, f"{HOUSE}-{name}")
+    sweep_cells(means, {f"{HOUSE}-b"}, HOUSE)
+    assert left(means) == {f"{HOUSE}-{name}" for name in ("b", "b.1", "b.2")}
+
+
+def test_another_servers_fresh_cells_are_left_alone(means: Means, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be empty because their supervisor is about to enter them."""
+    Cell(means, f"{OTHER}-a")
+    sweep_cells(means, set(), HOUSE)
+    assert left(means) == {f"{OTHER}-a"}
+    monkeypatch.setattr(limits, "FORGOTTEN_S", -1.0)
+    sweep_cells(means, set(), HOUSE)
+    assert left(means) == set()
+
+
+def test_a_cell_that_was_swept_is_made_again_when_it_is_entered(means: Means) -> None:
+    cell = Cell(means, f"{HOUSE}-a")
+    os.rmdir(cell.folders["cpu"])
+    cell.enter()
+    assert (cell.folders["cpu"] / "cgroup.procs").read_text() == "0"
