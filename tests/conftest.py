@@ -37,6 +37,7 @@ from penstock.settings import Settings
 from penstock.store.records import Change, Document, Stale, Taken
 from penstock.store.sqlite import SqliteStore, SqliteWork
 from penstock.store.writer import Writer
+from tests.clients import IMAGES
 
 ROOT = Path(__file__).parent.parent
 
@@ -193,6 +194,11 @@ class Family:
     def boto(self) -> Boto:
         return Boto(str(self.about["url"]), self.keys)
 
+    @property
+    def command(self) -> str:
+        """The command line, as a shell takes it."""
+        return f"{sys.executable} -m penstock"
+
     def penstock(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Runs the command line on this family's folder."""
         environment = os.environ | {"PENSTOCK_DATA": str(self.data)}
@@ -208,10 +214,8 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
     if not probe.ok:
         pytest.skip(probe.sentence)
     data = tmp_path_factory.mktemp("family")
-    images = os.environ.get("PENSTOCK_TEST_IMAGES")  # environments of images, kept between runs of the suite
-    if images:
-        Path(images).mkdir(parents=True, exist_ok=True)
-        (data / "images").symlink_to(images)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    (data / "images").symlink_to(IMAGES)  # environments of images, kept between runs of the suite
     made = Family(data, {}, {})
     up = made.penstock("up", "--detach", "--port", "0", "--doorway-port", "0", "--json")
     assert up.returncode == 0, up.stderr

@@ -176,7 +176,9 @@ class View:
         if reason := node.shown.get("FailureReason"):
             return str(reason).replace("\n", " ")
         if outcome := node.shown.get("Metadata", {}).get("Condition", {}).get("Outcome"):
-            return f"-> {outcome}"
+            return (
+                f"-> {outcome}: {node.shown['StepDescription']}" if "StepDescription" in node.shown else f"-> {outcome}"
+            )
         if package := node.shown.get("Metadata", {}).get("RegisterModel", {}).get("Arn"):
             return str(package).partition(":model-package/")[2]
         return node.last_line

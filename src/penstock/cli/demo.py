@@ -21,6 +21,7 @@ from penstock.cli.clients import Clients
 from penstock.cli.world import DataOption
 from penstock.runs.base import ImageError
 from penstock.runs.images.environments import find_uv
+from penstock.runs.images.indexes import read_indexes
 from penstock.settings import Settings
 
 console = Console(highlight=False)
@@ -125,12 +126,12 @@ def sdk_python(settings: Settings) -> Path:
     folder = settings.data / "clients" / "sagemaker-v2"
     if (folder / ".whole").exists():
         return folder / "bin" / "python"
-    uv = find_uv(dict(os.environ))
+    uv, env = find_uv(os.environ), read_indexes(os.environ).for_uv(os.environ)  # pip's settings count too
     for command in (
         [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
         [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "--compile-bytecode", SDK],
     ):
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
         if done.returncode:
             raise Refused(f"The SageMaker SDK could not be installed: {done.stderr.strip()[-800:]}")
     (folder / ".whole").touch()
