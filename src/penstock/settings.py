@@ -38,6 +38,7 @@ class Settings:
     fronts: int = knob(1, "Processes that answer the API.")
     cpus: float = knob(0.0, "Cores that jobs may use together (0: all of the machine).")
     memory_bytes: int = knob(0, "Memory that jobs may use together (0: all of the machine, less 1 GiB).")
+    grace_s: float = knob(120.0, "What a job has between SIGTERM and SIGKILL when it is stopped or its time is over.")
     internet: bool = knob(True, "Whether jobs reach the internet through the doorway.")
     max_body_bytes: int = knob(16 << 20, "Largest request body outside object uploads.")
     log_level: str = knob("info", "What the server's own log tells: debug, info, warning or error.")

@@ -77,9 +77,16 @@ class Clan:
 
     def penstock(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs the command line on this family's folder."""
-        environment = os.environ | {"PENSTOCK_DATA": str(self.data)} | self.env
         command = [*self.prefix, self.python, "-m", "penstock", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/")
+        return subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd="/")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"PENSTOCK_DATA": str(self.data)} | self.env
+
+    def exec_command(self, program: Sequence[str]) -> list[str]:
+        """The command that runs a program with the way to this family in its environment."""
+        return [*self.prefix, self.python, "-m", "penstock", "exec", "--", *program]
 
     def up(self) -> None:
         if not self.ports[0]:

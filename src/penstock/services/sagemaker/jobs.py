@@ -446,8 +446,8 @@ def _assemble(
         mounts=[*mounts, *(Mount(folder, folder) for folder in folders)], inputs=[*inputs, *program.inputs],
         folders=program.folders, outputs=program.outputs, instances=program.instances,
         blobs=str(app.settings.data / "blobs"), cpus=machine.share, memory_bytes=machine.memory_bytes,
-        disk_bytes=max(1, program.volume_gib) << 30, timeout_s=program.runtime_s, network=program.network,
-        party="/".join(execution) if execution else document.arn, message_file=program.message_file,
+        disk_bytes=max(1, program.volume_gib) << 30, timeout_s=program.runtime_s, grace_s=app.settings.grace_s,
+        network=program.network, party="/".join(execution) if execution else document.arn, message_file=program.message_file,
         labels={"kind": document.kind, "account": document.account, "region": document.region, "name": document.name},
     )  # fmt: skip
 
