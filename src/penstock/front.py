@@ -83,6 +83,8 @@ class Front:
         except Exception as fault:
             operation = route[0] if route else None
             service = operation.service if operation else None
+            if isinstance(fault, Unroutable) and fault.service_name:
+                service = models.service(fault.service_name)
             code, message, status, members = told(fault, service)
             if status >= 500 and code not in ("NotImplemented", "ServiceUnavailable"):
                 log.exception("request %s: %s %s", request_id, request.method, request.path)

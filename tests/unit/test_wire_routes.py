@@ -128,6 +128,11 @@ def test_cloudwatch_is_found_by_each_of_its_protocols(router: Router) -> None:
         (Request("POST", "/bucket", "", {}), "s3", ("MethodNotAllowed", 405)),
         (Request("GET", "/nowhere", "", {}), "lambda", ("UnknownOperationException", 404)),
         (Request("GET", "/", "", {}), "ec2", ("UnknownService", 501)),
+        (
+            Request("POST", "/", "", {"x-amz-target": "DynamoDB_20120810.ListTables"}),
+            "dynamodb",
+            ("UnknownService", 501),
+        ),
     ],
 )
 def test_what_no_operation_answers_is_told_as_aws_tells_it(

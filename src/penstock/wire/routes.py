@@ -22,6 +22,16 @@ class Unroutable(Exception):
         super().__init__(message)
 
 
+def _unserved(signing_name: str, operation: str = "") -> Unroutable:
+    """What is told of a service that is not served; in its own protocol where botocore knows one of that name."""
+    try:
+        known = signing_name if metadata(signing_name)["protocol"] != "ec2" else None
+    except KeyError:
+        known = None
+    words = f"The service {signing_name} is not served" + (f" ({operation})" if operation else "")
+    return Unroutable(known, words, "UnknownService", 501)
+
+
 def signing_services(names: Sequence[str]) -> Router:
     """Gives a router over these services; their models are read at their first request."""
     return Router(names)
@@ -69,7 +79,7 @@ class Router:
             return [named] if named else list(self.names)
         names = self._signed.get(signing_name)
         if names is None:
-            raise Unroutable(None, f"The service {signing_name} is not served", "UnknownService", 501)
+            raise _unserved(signing_name)
         return [named] if named in names and named is not None else names
 
     def _by_target(self, target: str, signing_name: str | None) -> Operation:
@@ -84,6 +94,8 @@ class Router:
             self._targets[(signing_name, target)] = found
             return found
         names = self._signed.get(signing_name or "", ())
+        if signing_name is not None and not names:
+            raise _unserved(signing_name, name)
         raise Unroutable(names[0] if names else None, f"Unknown target {target}", "UnknownOperationException", 400)
 
     def _by_cbor_path(self, path: str, names: Sequence[str]) -> Operation | None:
