@@ -210,7 +210,7 @@ def faults(clan: Clan, executions: dict[str, str], word: str) -> list[str]:
         *_of_executions(clan, executions),
         *_of_objects(clan, executions),
         *_of_packages(clan, executions),
-        *_of_events(clan),
+        *events_out_of_order(clan),
         *_of_leftovers(clan, word),
     ]
 
@@ -277,7 +277,7 @@ def _of_packages(clan: Clan, executions: dict[str, str]) -> list[str]:
     return found
 
 
-def _of_events(clan: Clan) -> list[str]:
+def events_out_of_order(clan: Clan) -> list[str]:
     """Every status is told once, the last one of each job is final."""
     told: dict[str, list[Any]] = {}
     for event in clan.events():

@@ -76,9 +76,9 @@ class LocalExecutor:
                 with contextlib.suppress(FileNotFoundError):
                     self._folder(name).ask_stop(reason)
                 return
-            folder, now = self._folder(name), time.time()
+            folder = self._folder(name)
             folder.create(Order(spec, self._setup))
-            folder.end(RunState(ENDED, 143, reason, started=now, ended=now))
+            folder.end(RunState(ENDED, 143, reason, ended=time.time()))
             self._begin(self._capacity.release(name))
         self._tell(name)
 
