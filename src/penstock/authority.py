@@ -7,6 +7,7 @@ system's trust store: programs get the bundle (the system's certificates and our
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 import ssl
 import tempfile
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+ADDRESSES = tuple(x509.IPAddress(ipaddress.ip_network(net)) for net in ("0.0.0.0/0", "::/0"))
+"""Excluded: a constraint on names alone leaves certificates for addresses free."""
 DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws", "on.aws", "sagemaker.aws")
 YEARS = datetime.timedelta(days=3650)
 LEAF_LIFE = datetime.timedelta(days=397)
@@ -91,17 +94,17 @@ def establish(folder: Path) -> Path:
     if not (folder / "ca.pem").exists():
         _make_authority(folder)
     bundle = folder / "bundle.pem"
-    system = system_bundle()
+    system = system_bundle(bundle)
     text = (system.read_bytes().rstrip() + b"\n" if system else b"") + (folder / "ca.pem").read_bytes()
     if not bundle.exists() or bundle.read_bytes() != text:
         _write(bundle, text, 0o644)
     return bundle
 
 
-def system_bundle() -> Path | None:
-    """The system's certificates: what SSL_CERT_FILE names, else where distributions keep them."""
+def system_bundle(own: Path | None = None) -> Path | None:
+    """The system's certificates: what SSL_CERT_FILE names (unless it is our `own` bundle), else where distributions keep them."""
     candidates = [os.environ.get("SSL_CERT_FILE", ""), ssl.get_default_verify_paths().cafile or "", *SYSTEM_BUNDLES]
-    return next((Path(path) for path in candidates if path and os.path.isfile(path)), None)
+    return next((Path(path) for path in candidates if path and os.path.isfile(path) and Path(path) != own), None)
 
 
 def _make_authority(folder: Path) -> None:
@@ -137,7 +140,7 @@ def _make_authority(folder: Path) -> None:
             critical=True,
         )
         .add_extension(
-            x509.NameConstraints(permitted_subtrees=[x509.DNSName(d) for d in DOMAINS], excluded_subtrees=None),
+            x509.NameConstraints(permitted_subtrees=[x509.DNSName(d) for d in DOMAINS], excluded_subtrees=ADDRESSES),
             critical=True,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

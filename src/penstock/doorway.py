@@ -30,6 +30,8 @@ AWS_HOST = re.compile(r"(^|\.)(amazonaws\.com(\.cn)?|api\.aws|on\.aws|sagemaker\
 HEAD_BYTES = 64 * 1024
 PIECE_BYTES = 256 * 1024
 CONNECT_S = 15.0
+UPSTREAM_LOOK_S = 2.0
+"""How long a name is looked up where an upstream proxy will do so too: only to refuse what is ours."""
 FORBIDDEN = tuple(
     ipaddress.ip_network(net)
     for net in (
@@ -42,12 +44,13 @@ FORBIDDEN = tuple(
         "192.168.0.0/16",
         "224.0.0.0/4",
         "240.0.0.0/4",
-        "::/128",
-        "::1/128",
+        "::/96",
+        "2002::/16",
         "fc00::/7",
         "fe80::/10",
         "ff00::/8",
         "64:ff9b::/96",
+        "64:ff9b:1::/48",
     )
 )
 
@@ -106,10 +109,7 @@ class Doorway:
         if method == "CONNECT":
             host, port = _address(target, 443)
         else:
-            parts = urlsplit(target)
-            if parts.scheme != "http" or not parts.hostname:
-                raise Closed("400 Bad Request", "This is a forward proxy: CONNECT host:port, or GET http://host/path.")
-            host, port = parts.hostname.lower(), parts.port or 80
+            host, port = _address_of_url(target)
         if AWS_HOST.search(host):
             await self._aws(run, host, port, method, head, reader, writer)
             return
@@ -172,22 +172,37 @@ class Doorway:
         """Raises: Closed for a port or an address that is nobody's business."""
         if port not in (80, 443):
             raise Closed("403 Forbidden", f"The doorway leads to ports 80 and 443 only, not to {port}.")
-        if self.upstream is not None:
-            return await self._by_upstream(host, port)
-        try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except socket.gaierror as fault:
-            raise Closed("502 Bad Gateway", f"{host}: {fault.strerror}") from None
-        addresses = [address[0] for *_, address in found]
-        if not addresses or any(forbidden(str(address)) for address in addresses):
+        addresses = await self._addresses(host, port)
+        if any(map(forbidden, addresses)):
             raise Closed(
                 "403 Forbidden",
                 f"{host} is an address of this machine or its network: the doorway does not lead there.",
             )
-        try:  # the address that was checked, not the name again
-            return await asyncio.wait_for(asyncio.open_connection(str(addresses[0]), port), CONNECT_S)
+        if self.upstream is not None:
+            return await self._by_upstream(host, port)
+        fault: Exception | None = None
+        for address in addresses:  # those that were checked, not the name again
+            try:
+                return await asyncio.wait_for(asyncio.open_connection(address, port), CONNECT_S)
+            except (OSError, TimeoutError) as failed:
+                fault = failed
+        raise Closed("502 Bad Gateway", f"{host}: {fault}")
+
+    async def _addresses(self, host: str, port: int) -> list[str]:
+        """What the name stands for; behind an upstream proxy, which resolves names itself, maybe nothing.
+
+        Raises: Closed for a name that is none, or that nobody knows.
+        """
+        looking = asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await asyncio.wait_for(looking, UPSTREAM_LOOK_S if self.upstream else CONNECT_S)
+        except UnicodeError:
+            raise Closed("400 Bad Request", f"{host!r} is no host name.") from None
         except (OSError, TimeoutError) as fault:
+            if self.upstream:
+                return []
             raise Closed("502 Bad Gateway", f"{host}: {fault}") from None
+        return [str(address[0]) for *_, address in found]
 
     async def _by_upstream(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         assert self.upstream is not None
@@ -213,7 +228,7 @@ def forbidden(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(ip, "ipv4_mapped", None)
     ip = mapped or ip
-    return any(ip in net for net in FORBIDDEN if net.version == ip.version)
+    return not ip.is_global or any(ip in net for net in FORBIDDEN if net.version == ip.version)
 
 
 def _fields(text: bytes):  # type: ignore[no-untyped-def]
@@ -226,9 +241,25 @@ def _fields(text: bytes):  # type: ignore[no-untyped-def]
 def _address(target: str, default: int) -> tuple[str, int]:
     host, _, port = target.rpartition(":")
     try:
-        return (host.strip("[]").lower(), int(port)) if host else (target.lower(), default)
+        return (_plain(host.strip("[]")), int(port)) if host else (_plain(target), default)
     except ValueError:
         raise Closed("400 Bad Request", f"{target!r} is no host and port.") from None
+
+
+def _address_of_url(target: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(target)
+        host, port = parts.hostname or "", parts.port or 80
+    except ValueError:
+        raise Closed("400 Bad Request", f"{target!r} is no address.") from None
+    if parts.scheme != "http" or not host:
+        raise Closed("400 Bad Request", "This is a forward proxy: CONNECT host:port, or GET http://host/path.")
+    return _plain(host), port
+
+
+def _plain(host: str) -> str:
+    """The name as all compare it: a dot at its end means the same host."""
+    return host.lower().removesuffix(".")
 
 
 def _forwarded(method: str, target: str, rest: bytes) -> bytes:
@@ -268,6 +299,10 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 
 
 def upstream_of(environ: dict[str, str] | None = None) -> str | None:
-    """The proxy that the server itself must use to reach the internet, from its environment."""
+    """The proxy that the server itself must use to reach the internet, from its environment.
+
+    A doorway that `penstock env` put there is none: it may be this one, and would call itself for ever.
+    """
     environ = dict(os.environ) if environ is None else environ
-    return environ.get("HTTPS_PROXY") or environ.get("https_proxy") or None
+    found = environ.get("HTTPS_PROXY") or environ.get("https_proxy") or ""
+    return found if found and urlsplit(found).username != "penstock" else None
