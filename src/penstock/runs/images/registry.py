@@ -31,6 +31,8 @@ from penstock.runs.images.metrics import XGBOOST_METRICS
 from penstock.runs.images.table import PYTHON_ENV, PYTHON_SOURCE, TAGS, Tag
 from penstock.runs.images.uris import parse_uri, strip_suffix
 
+INDEXES_S = 10.0
+"""How long pip's own configuration files are believed to stay as they were read."""
 ENV = "/opt/penstock/env"
 """Where a run sees its environment."""
 PATH = f"{ENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -78,6 +80,7 @@ class LocalImages:
         self._slots = threading.Semaphore(2)
         self._heard: list[Callable[[str], None]] = []
         self._added: tuple[float, dict[str, dict[str, Any]]] = (0.0, {})
+        self._indexes = (time.monotonic(), read_indexes(self._environ))
 
     def look(self, uri: str) -> Environment | None:
         """The environment if it is ready, None while it is being built (asking starts the building).
@@ -168,7 +171,10 @@ class LocalImages:
 
     def packages(self) -> tuple[dict[str, str], list[str]]:
         """Variables for pip and uv inside a sandbox, and the local folders they name."""
-        indexes = read_indexes(self._environ)
+        read, indexes = self._indexes
+        if time.monotonic() - read > INDEXES_S:
+            indexes = read_indexes(self._environ)
+            self._indexes = (time.monotonic(), indexes)
         return indexes.for_jobs(), indexes.folders()
 
     def close(self) -> None:
