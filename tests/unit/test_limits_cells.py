@@ -44,3 +44,11 @@ def test_a_cell_that_was_swept_is_made_again_when_it_is_entered(means: Means) ->
     os.rmdir(cell.folders["cpu"])
     cell.enter()
     assert (cell.folders["cpu"] / "cgroup.procs").read_text() == "0"
+
+
+def test_every_name_counts_a_block(tmp_path: Path) -> None:
+    """A million empty files take no room, and all inodes of the host."""
+    (tmp_path / "folder").mkdir()
+    for number in range(10):
+        (tmp_path / "folder" / str(number)).touch()
+    assert limits.tree_bytes(tmp_path) == 11 * limits.NAME_BYTES

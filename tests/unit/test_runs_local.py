@@ -328,6 +328,16 @@ def test_a_source_that_is_a_link_gives_nothing(runs: Runs) -> None:
     assert (state.exit_code, state.results) == (0, [])
 
 
+@pytest.mark.parametrize(
+    ("source", "kind"), [("/opt/ml/out", "files"), ("/opt/ml/out", "tar.gz"), ("/opt/ml/out/x", "files")]
+)
+def test_a_file_of_holes_is_not_read_for_days(runs: Runs, source: str, kind: str) -> None:
+    script = "mkdir -p /opt/ml/out; truncate -s 8T /opt/ml/out/x"
+    output = Output("out", source, kind, always=True)
+    state = runs.run(runs.shell(f"holes-{kind}-{len(source)}", script, outputs=[output], disk_bytes=1 << 30))
+    assert (state.reason, state.results) == ("disk", [])
+
+
 def test_archives_keep_links_that_stay_inside_only(runs: Runs) -> None:
     script = "cd /opt/ml/model; echo m > m; ln -s m good; ln -s /etc/passwd bad; ln -s ../../x worse; mkdir d; ln -s ../m d/up; mkfifo pipe"
     output = Output("model", "/opt/ml/model", "tar.gz")

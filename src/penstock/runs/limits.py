@@ -26,6 +26,7 @@ SUPERVISOR_OOM_SCORE = -900
 LOOK_S = 1.0
 RESERVE_BYTES = 1 << 30
 """What runs must leave free on the disk (or 1 % of it, if that is less)."""
+NAME_BYTES = 4096
 PREFIX = "penstock."
 FORGOTTEN_S = 3600.0
 
@@ -369,7 +370,7 @@ def _proportional_bytes(pid: int) -> int:
 
 
 def tree_bytes(folder: Path) -> int:
-    """Bytes on disk below a folder."""
+    """Bytes on disk below a folder; every name counts a block, for there are only so many inodes."""
     total, folders = 0, [os.fspath(folder)]
     while folders:
         try:
@@ -377,8 +378,9 @@ def tree_bytes(folder: Path) -> int:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
+                        total += NAME_BYTES
                     else:
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+                        total += max(NAME_BYTES, entry.stat(follow_symlinks=False).st_blocks * 512)
         except OSError:
             continue
     return total

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import gzip
 import hashlib
+import math
 import os
 import posixpath
 import secrets
@@ -147,13 +148,47 @@ class BlobFolder:
             os.unlink(pending.temp)
 
 
-def take_outputs(outputs: list[Output], roots: list[Root], blobs: str, owner: int | None = None) -> list[Result]:
-    """Takes the outputs from the instances' roots; of two instances that wrote the same key, the first one's counts."""
+class TooMuch(Exception):
+    """The outputs' holes alone are larger than the run's disk: they take no room until somebody reads them."""
+
+
+def take_outputs(
+    outputs: list[Output], roots: list[Root], blobs: str, owner: int | None = None, limit_bytes: float = math.inf
+) -> list[Result]:
+    """Takes the outputs from the instances' roots; of two instances that wrote the same key, the first one's counts.
+
+    Raises: TooMuch, before anything that large was read.
+    """
+    if sum(_hole_bytes(root, output.source) for output in outputs for root in roots) > limit_bytes:
+        raise TooMuch
     taker = _Taker(roots, BlobFolder(blobs, owner))
     for output in outputs:
         taker.take_archive(output) if output.kind == "tar.gz" else taker.take_files(output)
     taker.blobs.flush()
     return taker.results
+
+
+def _hole_bytes(root: Root, source: str) -> int:
+    """What the regular files of a source pretend to hold: their sizes beyond the room they take."""
+    folder = _open_folder(root.merged, source)
+    if folder is not None:
+        entries = ((parent, entry.name) for _, parent, entry in _walk(folder, ""))
+        return sum(_hole(name, parent) for parent, name in entries)
+    above = _open_folder(root.merged, posixpath.dirname(source))
+    if above is None:
+        return 0
+    try:
+        return _hole(posixpath.basename(source), above)
+    finally:
+        os.close(above)
+
+
+def _hole(name: str, folder: int) -> int:
+    try:
+        about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return 0
+    return max(0, about.st_size - about.st_blocks * 512) if stat.S_ISREG(about.st_mode) else 0
 
 
 def read_message(roots: list[Root], path: str) -> str:

@@ -366,7 +366,10 @@ class Attempt:
         wanted = [o for o in self.spec.outputs if o.always or not state.reason]
         if wanted:
             owner = sandbox.KEEPER_ID if self.house.mapped else None
-            state.results = outputs.take_outputs(wanted, roots, self.spec.blobs, owner)
+            try:
+                state.results = outputs.take_outputs(wanted, roots, self.spec.blobs, owner, self.spec.disk_bytes)
+            except outputs.TooMuch:
+                state.reason = state.reason or "disk"
         used = {
             "cpu_s": sum(p.cpu_s for p in self.programs) or self.lookout.cpu_s,
             "peak_memory_bytes": max(p.peak_bytes for p in self.programs) or self.lookout.peak_bytes,
