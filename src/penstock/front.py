@@ -96,7 +96,7 @@ class Front:
         """The links, one after another; `route` gets the operation as soon as it is known."""
         name, bucket = self.meant_by(request.headers.get("host", "").lower())
         if bucket:
-            request.path = f"/{bucket}{request.path}"
+            request.signed_path, request.path = request.path, f"/{bucket}{request.path}"
         if request.path == "/_penstock/health":
             return Reply(200, {"content-type": "application/json"}, b'{"status":"ok"}')
         if name == "telemetry":

@@ -483,7 +483,7 @@ def _canonical_headers(request: Request, scope: Scope) -> str:
 def _canonical_requests(request: Request, scope: Scope, headers: str, payload: str) -> Iterator[bytes]:
     """Gives the canonical request as the standard makes it, then, where clients are known to differ, as they do."""
     seen = set()
-    for path in _canonical_paths(request.path, scope.is_s3):
+    for path in _canonical_paths(request.signed_path or request.path, scope.is_s3):
         for query in _canonical_queries(request.query, scope.kind == "query"):
             canonical = f"{request.method}\n{path}\n{query}\n{headers}\n{payload}"
             if canonical not in seen:

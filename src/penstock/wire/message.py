@@ -24,6 +24,8 @@ class Request:
     """The whole body; empty while a streaming body is received elsewhere (then `upload` holds what became of it)."""
     upload: Any = None
     """What stands for the body of a streaming operation: the server puts a `blobs.base.Received` here."""
+    signed_path: str = ""
+    """The path that the client signed, where the front put the bucket of a virtual host before it. Filled by the front."""
     run: str | None = None
     """The name of the run whose socket the request came from; None for a client of the host. Filled by the front."""
 

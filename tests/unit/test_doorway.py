@@ -1,0 +1,274 @@
+"""The forward proxy: where it leads, for whom, and where it never leads."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import urllib3
+from botocore.config import Config
+
+from penstock import authority
+from penstock.doorway import Doorway, forbidden, upstream_of
+from penstock.settings import Settings
+from tests.conftest import House
+
+TOKEN = "a-token"
+
+
+@dataclass
+class Open:
+    """A doorway that is open, in a thread of its own."""
+
+    port: int
+    bundle: Path
+
+    def get(self, url: str) -> tuple[int, bytes]:
+        with urllib3.ProxyManager(f"http://127.0.0.1:{self.port}", ca_certs=str(self.bundle)) as pool:
+            answer = pool.request("GET", url, timeout=5, retries=False)
+            return answer.status, answer.data
+
+    def ask(self, head: str, token: str | None = TOKEN) -> bytes:
+        """The answer's first bytes to a request's head."""
+        if token is not None:
+            head += f"Proxy-Authorization: Basic {base64.b64encode(f'penstock:{token}'.encode()).decode()}\r\n"
+        with socket.create_connection(("127.0.0.1", self.port), 10) as client:
+            client.sendall(f"{head}\r\n".encode("latin-1"))
+            return client.recv(4096)
+
+    def connect(self, target: str, token: str | None = TOKEN) -> int:
+        return int(self.ask(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n", token).split(b" ")[1])
+
+
+def opened(settings: Settings, front: tuple[str, int], upstream: str | None = None) -> Iterator[Open]:
+    bundle = authority.establish(settings.data / "ca")
+    (settings.data / "sockets").mkdir(exist_ok=True)
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+    doorway = Doorway(settings, TOKEN, front, upstream)
+    started = threading.Event()
+    ending: list[Callable[[], Any]] = []
+
+    async def serve() -> None:
+        task = asyncio.ensure_future(doorway.run(listening, settings.data / "sockets" / "doorway.sock"))
+        loop = asyncio.get_running_loop()
+        ending.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        started.set()
+        await asyncio.wait([task])
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield Open(listening.getsockname()[1], bundle)
+    finally:
+        ending[0]()
+        thread.join(15)
+
+
+@pytest.fixture(scope="module")
+def doorway(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    settings = Settings(data=tmp_path_factory.mktemp("doorway"))
+    yield from opened(settings, ("127.0.0.1", int(house.url.rpartition(":")[2])))
+
+
+@pytest.fixture(scope="module")
+def keys(house: House) -> dict[str, str]:
+    return house.account()
+
+
+@pytest.fixture
+def aws(doorway: Open, keys: dict[str, str]) -> Iterator[Callable[..., Any]]:
+    """boto3 clients that know nothing but a proxy and a bundle."""
+    made = []
+
+    def client(service: str, region: str = "us-east-1", url: str | None = None, **config: Any) -> Any:
+        session = boto3.Session(keys["access_key_id"], keys["secret_access_key"], region_name=region)
+        made.append(
+            session.client(
+                service,
+                endpoint_url=url,
+                verify=str(doorway.bundle),
+                config=Config(
+                    proxies={"https": f"http://127.0.0.1:{doorway.port}"}, retries={"max_attempts": 0}, **config
+                ),
+            )
+        )
+        return made[-1]
+
+    yield client
+    for each in made:
+        each.close()
+
+
+# --- AWS's hosts
+def test_an_explicit_regional_endpoint_reaches_the_front(aws: Any, keys: dict[str, str]) -> None:
+    sts = aws("sts", "eu-west-1", "https://sts.eu-west-1.amazonaws.com")
+    assert sts.get_caller_identity()["Account"] == keys["account"]
+
+
+@pytest.mark.parametrize("service", ["iam", "sagemaker", "logs"])
+def test_a_client_without_an_endpoint_reaches_the_front(aws: Any, service: str) -> None:
+    operation = {"iam": "list_roles", "sagemaker": "list_models", "logs": "describe_log_groups"}[service]
+    assert getattr(aws(service), operation)()["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+def test_china_and_its_hosts_too(aws: Any) -> None:
+    assert aws("sagemaker", "cn-north-1").list_models()["Models"] == []
+
+
+@pytest.mark.parametrize("style", ["virtual", "path"])
+@pytest.mark.parametrize("url", [None, "https://s3.us-east-1.amazonaws.com", "https://s3-us-east-1.amazonaws.com"])
+def test_objects_by_the_hosts_of_s3(aws: Any, keys: dict[str, str], style: str, url: str | None) -> None:
+    s3 = aws("s3", url=url, s3={"addressing_style": style})
+    bucket = f"door-{style}-{keys['account']}"
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="a b/ü.txt", Body=b"bytes")
+    assert s3.get_object(Bucket=bucket, Key="a b/ü.txt")["Body"].read() == b"bytes"
+    assert [each["Key"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["a b/ü.txt"]
+
+
+def test_a_bucket_with_dots_and_the_dual_stack(aws: Any, keys: dict[str, str]) -> None:
+    name = f"with.dots.{keys['account']}"
+    aws("s3").create_bucket(Bucket=name)
+    s3 = aws("s3", s3={"addressing_style": "virtual", "use_dualstack_endpoint": True})
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    assert s3.head_object(Bucket=name, Key="k")["ContentLength"] == 1
+
+
+def test_a_presigned_virtual_host_address_is_read(aws: Any, doorway: Open, keys: dict[str, str]) -> None:
+    name = f"presigned-{keys['account']}"
+    s3 = aws("s3", s3={"addressing_style": "virtual"}, signature_version="s3v4")
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key="k", Body=b"here")
+    url = s3.generate_presigned_url("get_object", {"Bucket": name, "Key": "k"})
+    assert url.startswith(f"https://{name}.s3")
+    assert doorway.get(url) == (200, b"here")
+
+
+def test_telemetry_is_answered_at_once(doorway: Open) -> None:
+    url = "https://sm-pysdk-t-us-west-2.s3.us-west-2.amazonaws.com/telemetry?x-feature=1"
+    assert doorway.get(url) == (200, b"")
+
+
+def test_a_plain_request_to_a_host_of_aws_reaches_the_front(doorway: Open) -> None:
+    head = "GET http://s3.us-east-1.amazonaws.com/ HTTP/1.1\r\nHost: s3.us-east-1.amazonaws.com\r\n"
+    assert doorway.ask(head).startswith(b"HTTP/1.1 403")  # the front's: not signed
+
+
+def test_a_dot_at_the_end_does_not_lead_around_the_front(doorway: Open) -> None:
+    assert doorway.connect("sts.us-east-1.amazonaws.com.:443", token=None) == 200
+
+
+# --- others
+@pytest.mark.parametrize("token", [None, "", "another"])
+def test_an_unknown_caller_is_asked_who_it_is(doorway: Open, token: str | None) -> None:
+    assert doorway.connect("example.com:443", token) == 407
+
+
+def test_credentials_that_are_no_text_are_an_unknown_caller(doorway: Open) -> None:
+    assert b" 407 " in doorway.ask("CONNECT example.com:443 HTTP/1.1\r\nProxy-Authorization: Basic /w==\r\n", None)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.1", "2130706433", "0x7f000001", "0.0.0.0", "localhost", "localhost.", "[::1]"),
+        *("[::ffff:127.0.0.1]", "10.1.2.3", "172.20.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254"),
+        *("169.254.170.2", "[fd00:ec2::254]", "[fe80::1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"),
+    ],
+)
+def test_this_machine_and_its_network_are_nobodys_business(doorway: Open, host: str) -> None:
+    assert doorway.connect(f"{host}:443") == 403
+
+
+def test_a_name_that_stands_for_this_machine_is_refused(doorway: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved = socket.getaddrinfo
+
+    def lies(host: Any, port: Any, *rest: Any, **more: Any) -> Any:
+        if host == "rebound.example":
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in ("93.184.216.34", "127.0.0.1")]
+        return resolved(host, port, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lies)
+    assert doorway.connect("rebound.example:443") == 403
+
+
+@pytest.mark.parametrize("port", [22, 25, 4600, 8080, 99999])
+def test_other_ports_are_refused(doorway: Open, port: int) -> None:
+    assert doorway.connect(f"93.184.216.34:{port}") == 403
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("GET / HTTP/1.1", "nonsense", "CONNECT example.com:https HTTP/1.1", "GET http://[/ HTTP/1.1"),
+        *("GET ftp://example.com/ HTTP/1.1", "GET http://example.com:x/ HTTP/1.1"),
+        f"CONNECT {'a' * 64}.com:443 HTTP/1.1",
+    ],
+)
+def test_what_is_no_request_to_a_proxy_is_told_so(doorway: Open, line: str) -> None:
+    assert b" 400 " in doorway.ask(f"{line}\r\n").partition(b"\r\n")[0]
+
+
+# --- behind another proxy
+@pytest.fixture
+def upstream() -> Iterator[tuple[int, list[bytes]]]:
+    """A proxy that says 200 to all, and remembers what it was asked for."""
+    asked: list[bytes] = []
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                asked.append(connection.recv(4096))
+                connection.sendall(b"HTTP/1.1 200 Fine\r\n\r\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield listening.getsockname()[1], asked
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join(5)
+
+
+@pytest.fixture
+def behind(upstream: tuple[int, list[bytes]], tmp_path: Path) -> Iterator[Open]:
+    yield from opened(Settings(data=tmp_path), ("127.0.0.1", 1), f"http://me:secret@127.0.0.1:{upstream[0]}")
+
+
+def test_the_upstream_proxy_is_told_who_we_are(behind: Open, upstream: tuple[int, list[bytes]]) -> None:
+    assert behind.connect("93.184.216.34:443") == 200
+    assert upstream[1][0].startswith(b"CONNECT 93.184.216.34:443 ")
+    assert base64.b64encode(b"me:secret") in upstream[1][0]
+    assert TOKEN.encode() not in upstream[1][0]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "169.254.169.254", "2130706433", "10.0.0.1"])
+def test_no_upstream_proxy_leads_to_private_addresses(
+    behind: Open, upstream: tuple[int, list[bytes]], host: str
+) -> None:
+    assert behind.connect(f"{host}:443") == 403
+    assert upstream[1] == []
+
+
+def test_a_doorway_is_never_its_own_upstream() -> None:
+    assert upstream_of({"HTTPS_PROXY": "http://penstock:token@127.0.0.1:4601"}) is None
+    assert upstream_of({"https_proxy": "http://proxy:3128"}) == "http://proxy:3128"
+
+
+def test_a_public_address_is_not_forbidden() -> None:
+    assert not forbidden("93.184.216.34")
+    assert not forbidden("2606:2800:220:1::1")
