@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,6 +54,8 @@ FORBIDDEN = tuple(
         "64:ff9b:1::/48",
     )
 )
+STAND_INS = tuple(map(ipaddress.ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")))
+"""Nobody's networks, kept for documentation: where names lead in test beds whose gateway reads the name."""
 
 
 class Closed(Exception):
@@ -66,7 +69,15 @@ class Closed(Exception):
 class Doorway:
     """The proxy of one data folder."""
 
-    def __init__(self, settings: Settings, token: str, front: tuple[str, int], upstream: str | None = None):
+    def __init__(
+        self,
+        settings: Settings,
+        token: str,
+        front: tuple[str, int],
+        upstream: str | None = None,
+        registries: Collection[tuple[str, int]] = (),
+    ):
+        self.registries = registries
         self.settings, self.token, self.front = settings, token, front
         self.authority = Authority(settings.data / "ca")
         self.upstream = urlsplit(upstream) if upstream else None
@@ -169,11 +180,15 @@ class Doorway:
             )
 
     async def _outside(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Raises: Closed for a port or an address that is nobody's business."""
-        if port not in (80, 443):
+        """Raises: Closed for a port or an address that is nobody's business.
+
+        The registries of this machine's install settings are open on whatever address and port they have.
+        """
+        named = (host, port) in self.registries
+        if not named and port not in (80, 443):
             raise Closed("403 Forbidden", f"The doorway leads to ports 80 and 443 only, not to {port}.")
         addresses = await self._addresses(host, port)
-        if any(map(forbidden, addresses)):
+        if not named and any(map(forbidden, addresses)):
             raise Closed(
                 "403 Forbidden",
                 f"{host} is an address of this machine or its network: the doorway does not lead there.",
@@ -228,7 +243,8 @@ def forbidden(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(ip, "ipv4_mapped", None)
     ip = mapped or ip
-    return not ip.is_global or any(ip in net for net in FORBIDDEN if net.version == ip.version)
+    unknown = not ip.is_global and not any(ip in net for net in STAND_INS if net.version == ip.version)
+    return unknown or any(ip in net for net in FORBIDDEN if net.version == ip.version)
 
 
 def _fields(text: bytes):  # type: ignore[no-untyped-def]

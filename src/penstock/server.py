@@ -39,6 +39,7 @@ from penstock.kernel.clock import SystemClock
 from penstock.kernel.engine import Engine
 from penstock.kernel.logs import Logs
 from penstock.runs.capacity import Capacity
+from penstock.runs.images.indexes import read_indexes
 from penstock.runs.images.registry import LocalImages
 from penstock.runs.local import LocalExecutor
 from penstock.services import SERVICES
@@ -171,7 +172,9 @@ def run_engine(settings: Settings) -> None:
     """The engine process, until SIGTERM: what has begun is finished, runs go on without it."""
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
-    sys.setswitchinterval(0.0005)  # its threads work in short turns between system calls; none may wait 5 ms for its own
+    sys.setswitchinterval(
+        0.0005
+    )  # its threads work in short turns between system calls; none may wait 5 ms for its own
     writer = Writer(database(settings))
     store = SqliteStore(database(settings), writer)
     app = app_of(settings, store)
@@ -278,7 +281,8 @@ async def until_told() -> None:
 def run_doorway(settings: Settings, listening: socket.socket, api_port: int) -> None:
     """The doorway process, until SIGTERM."""
     token = json.loads((settings.data / "credentials.json").read_text())["proxy_token"]
-    doorway = Doorway(settings, token, (settings.host, api_port), upstream_of())
+    registries = read_indexes(os.environ).places()
+    doorway = Doorway(settings, token, (settings.host, api_port), upstream_of(), registries)
 
     async def serve() -> None:
         serving = asyncio.ensure_future(doorway.run(listening, doorway_socket(settings)))

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+import socket
 from pathlib import Path
 
+import pytest
+
+from penstock import authority
+from penstock.doorway import Closed, Doorway, forbidden
 from penstock.runs.images.indexes import read_indexes, redact
+from penstock.settings import Settings
 
 
 def write_conf(home: Path, text: str) -> dict[str, str]:
@@ -73,3 +80,33 @@ def test_credentials_in_urls_are_redacted() -> None:
         == "at https://****@host/simple and http://****@h:1/"
     )
     assert redact("mail a@b, https://host/x@y") == "mail a@b, https://host/x@y"
+
+
+def test_the_registries_of_the_settings_are_known_by_host_and_port(tmp_path: Path) -> None:
+    environ = write_conf(
+        tmp_path, "[global]\nindex-url = https://me:secret@a/simple\nextra-index-url = http://b:3141/simple file:///c\n"
+    ) | {"UV_INDEX": "inner=https://d/simple http://e/x", "UV_INDEX_STRATEGY": "first-index", "UV_CACHE_DIR": "/f"}
+    assert read_indexes(environ).places() == {("a", 443), ("b", 3141), ("d", 443), ("e", 80)}
+
+
+def test_the_doorway_lets_jobs_reach_them_on_addresses_that_are_otherwise_forbidden(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    authority.establish(tmp_path / "ca")
+    with socket.create_server(("127.0.0.1", 0)) as registry, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [listening.getsockname()[1] for listening in (registry, other)]
+        doorway = Doorway(settings, "token", ("127.0.0.1", 1), None, {("localhost", ports[0])})
+
+        async def go(port: int) -> None:
+            _, writer = await doorway._outside("localhost", port)
+            writer.close()
+            await writer.wait_closed()
+
+        asyncio.run(go(ports[0]))
+        with pytest.raises(Closed, match="ports 80 and 443 only"):
+            asyncio.run(go(ports[1]))
+
+
+def test_networks_kept_for_documentation_are_nobodys_and_not_forbidden() -> None:
+    assert not forbidden("203.0.113.80")
+    assert not forbidden("2001:db8::1")
+    assert forbidden("198.18.0.1")

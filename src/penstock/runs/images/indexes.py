@@ -24,6 +24,9 @@ _TO_UV = {
     "client-cert": "SSL_CLIENT_CERT",
     "proxy": "ALL_PROXY",
 }
+_PORTS = {"http": 80, "https": 443}
+_NAMED = re.compile(r"[A-Za-z0-9._-]+=")
+"""How UV_INDEX gives an index a name."""
 _BESIDE = ("files", "packages")
 """Where the pages of a folder named `simple` link to."""
 _KEYS = (*_TO_UV, "no-index")
@@ -83,6 +86,17 @@ class Indexes:
         pip = {_variable(k): " ".join(v.split()) for k, v in self.pip.items() if k not in skipped}
         uv = {k: v for k, v in self.for_uv({}).items() if k.startswith("UV_") and k not in _OWN}
         return {**pip, **uv}
+
+    def places(self) -> set[tuple[str, int]]:
+        """Hosts and ports of the registries that the settings name, wherever they are."""
+        words = [self.pip.get(key, "") for key in ("index-url", "extra-index-url", "find-links")]
+        words += [value for name, value in self.uv.items() if "INDEX" in name or name == "UV_FIND_LINKS"]
+        found = set()
+        for word in " ".join(words).replace(",", " ").split():
+            url = urlsplit(word.partition("=")[2] if _NAMED.match(word) else word)
+            if url.scheme in _PORTS and url.hostname:
+                found.add((url.hostname, url.port or _PORTS[url.scheme]))
+        return found
 
     def folders(self) -> list[str]:
         """Local folders that the settings name: to be mounted read-only where jobs install packages."""
