@@ -36,6 +36,7 @@ log = logging.getLogger("penstock.front")
 
 CHUNK_BYTES = 1 << 20
 RERUNS = 50
+ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]")
 AWS_HOST = re.compile(r"(^|\.)(amazonaws\.com(\.cn)?|api\.aws|on\.aws|sagemaker\.aws)$")
 S3_HOST = re.compile(
     r"^(?:(?P<bucket>.+)\.)?s3[.-](?:dualstack\.)?(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?$|^(?:(?P<bucket2>.+)\.)?s3\.amazonaws\.com$"
@@ -119,7 +120,9 @@ class Front:
         Raises: ServiceError for a host that is neither ours nor AWS's.
         """
         bare = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
-        if bare in self.hosts:
+        if bare in self.hosts or ADDRESS.fullmatch(
+            bare
+        ):  # a page's own name may stand for us, an address is no such name
             return None, None
         if match := S3_HOST.match(bare):
             bucket = match["bucket"] or match["bucket2"]

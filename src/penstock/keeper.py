@@ -39,6 +39,7 @@ log = logging.getLogger("penstock.keeper")
 PR_SET_PDEATHSIG = 1
 STOP_S = 10.0
 BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+LOOKS = 10
 STEADY_S = 30.0
 """A child that ran this long fell by accident, not by its nature: it is started again at once."""
 
@@ -211,6 +212,8 @@ class Keeper:
             if server.writer_socket(self.settings).exists() and healthy(self.settings.host, port):
                 return
             self._sleep(0.01)
+        if not self.stopping:
+            raise Refused(f"The server does not answer: see {self.settings.data / 'server.log'}.")
 
     def _stop_all(self) -> None:
         """Fronts and doorway first, so that nothing new comes in; the engine last."""
@@ -243,14 +246,24 @@ class lock:
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.fd = os.open(self.data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except BlockingIOError:
+            os.close(self.fd)
             about = running(self.data)
             where = f" at {about['url']} (pid {about['pid']})" if about else ""
             raise Refused(
                 f"A server{where} is using the data folder {self.data}. `penstock down` stops it; `--data` names another folder."
             ) from None
         return self
+
+    def _take(self) -> None:
+        """Again for a moment: somebody who only looks holds it for less."""
+        for _ in range(LOOKS):
+            try:
+                return fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.01)
+        fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
@@ -264,8 +277,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listening = socket.create_server((host, port), backlog=1024)
     except OSError as fault:
+        words = os.strerror(fault.errno) if (fault.errno or 0) > 0 else fault.strerror  # without Python's addition
         raise Refused(
-            f"Cannot listen on {host}:{port}: {fault.strerror}. Another port: `penstock up --port N` (0: a free one)."
+            f"Cannot listen on {host}:{port}: {words}. Another port: `penstock up --port N` (0: a free one)."
         ) from None
     listening.setblocking(False)
     return listening
@@ -294,14 +308,22 @@ def running(data: Path) -> dict[str, object] | None:
     """What the server of this folder told about itself; None when none holds the folder."""
     try:
         about: dict[str, object] = json.loads((data / "server.json").read_text())
-        fd = os.open(data / "server.lock", os.O_RDWR | os.O_CLOEXEC)
     except (OSError, ValueError):
         return None
+    return about if held(data) else None  # where the lock is free, whoever wrote that is gone
+
+
+def held(data: Path) -> bool:
+    """Whether a server, or what is left of one, holds the folder. Those who look do not take each other for one."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return None  # the lock is free: whoever wrote that is gone
+        fd = os.open(data / "server.lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
     except BlockingIOError:
-        return about
+        return True
     finally:
         os.close(fd)
 

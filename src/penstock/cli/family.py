@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -81,7 +82,8 @@ def down(
     about = keeper.running(settings.data)
     if about is None:
         raise Refused(f"No server is up on {settings.data}.")
-    os.kill(int(str(about["pid"])), signal.SIGTERM)
+    with suppress(ProcessLookupError):  # killed a moment ago; its children are about to end
+        os.kill(int(str(about["pid"])), signal.SIGTERM)
     if not world.wait_gone(settings.data, 30):
         raise Refused(f"The server (pid {about['pid']}) does not end; see {settings.data / 'server.log'}.")
     left = keeper.end_runs(settings, kill=jobs)

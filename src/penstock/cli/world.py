@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock import Refused, keeper
+from penstock.doorway import AWS_HOST
 from penstock.settings import Settings
 
 DataOption = Annotated[
@@ -29,10 +30,12 @@ FOREIGN = (
     "AWS_SECURITY_TOKEN",
     "AWS_DEFAULT_PROFILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
     "AWS_ROLE_ARN",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 )
-"""What would lead a program to another account; taken out."""
+"""What would lead a program to another account; taken out, as is the endpoint of a single service."""
 START_S = 60.0
 
 
@@ -57,7 +60,8 @@ def variables(settings: Settings, about: dict[str, Any]) -> dict[str, str]:
     keys = credentials(settings)
     bundle = str(settings.data / "ca" / "bundle.pem")
     proxy = f"http://penstock:{keys['proxy_token']}@{about['doorway']}"
-    here = {"127.0.0.1", "localhost", settings.host}
+    theirs = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").replace(" ", "").split(",")
+    here = {"127.0.0.1", "localhost", settings.host, *filter(stays_direct, theirs)}
     return {
         "AWS_ENDPOINT_URL": about["url"],
         "AWS_ACCESS_KEY_ID": keys["access_key_id"],
@@ -75,10 +79,20 @@ def variables(settings: Settings, about: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def is_foreign(name: str) -> bool:
+    return name in FOREIGN or name.startswith("AWS_ENDPOINT_URL_")
+
+
 def program_environment(settings: Settings, about: dict[str, Any]) -> dict[str, str]:
     """This process's environment with the way to the server in it."""
-    mine = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    mine = {name: value for name, value in os.environ.items() if not is_foreign(name)}
     return mine | variables(settings, about)
+
+
+def stays_direct(host: str) -> bool:
+    """Whether an entry of the person's own NO_PROXY may stay: not where it would lead past the doorway to AWS."""
+    bare = host.lstrip("*.").partition(":")[0]
+    return bool(bare) and not AWS_HOST.search(bare) and bare not in ("com", "cn", "com.cn", "aws")
 
 
 def ensure_up(settings: Settings, quiet: bool = False) -> dict[str, Any]:
@@ -87,7 +101,17 @@ def ensure_up(settings: Settings, quiet: bool = False) -> dict[str, Any]:
     Raises: Refused with the server's own words when it cannot start.
     """
     about = keeper.running(settings.data)
-    return dict(about) if about else start_detached(settings, quiet=quiet)
+    if about:
+        return dict(about)
+    try:
+        return start_detached(settings, quiet=quiet)
+    except Refused:  # maybe because somebody else is starting it at this moment
+        deadline = time.monotonic() + START_S
+        while keeper.held(settings.data) and time.monotonic() < deadline:
+            if about := keeper.running(settings.data):
+                return dict(about)
+            time.sleep(0.02)
+        raise
 
 
 def start_detached(settings: Settings, quiet: bool = False) -> dict[str, Any]:
@@ -147,8 +171,8 @@ def exec_(
         os.execvpe(program[0], program, program_environment(settings, about))  # noqa: S606 - that is what was asked for
     except FileNotFoundError:
         raise Refused(f"There is no program {program[0]!r}.") from None
-    except PermissionError:
-        raise Refused(f"{program[0]!r} cannot be run.") from None
+    except OSError as fault:
+        raise Refused(f"{program[0]!r} cannot be run: {fault.strerror}.") from None
 
 
 def env(
@@ -161,15 +185,15 @@ def env(
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    print("\n".join(f"unset {name}" for name in FOREIGN if name in os.environ) or "# Penstock")
+    print("\n".join(f"unset {name}" for name in sorted(os.environ) if is_foreign(name)) or "# Penstock")
     for name, value in found.items():
         print(f"export {name}={shlex.quote(value)}")
 
 
 def wait_gone(data: Path, seconds: float) -> bool:
-    """Waits until no server holds the folder."""
+    """Waits until no server holds the folder: its last process has ended then."""
     deadline = time.monotonic() + seconds
-    while keeper.running(data):
+    while keeper.held(data):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)

@@ -1,0 +1,152 @@
+"""The family of processes from the command line: one folder, one server, and what brings it up and down."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock import keeper
+from tests.conftest import Boto, Family
+
+QUIET = {
+    "AWS_PROFILE": "mine",
+    "AWS_ENDPOINT_URL_S3": "https://elsewhere.example",
+    "NO_PROXY": "pypi.corp,.amazonaws.com",
+}
+
+
+def penstock(data: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PENSTOCK_DATA": str(data), "PENSTOCK_PORT": "0", "PENSTOCK_DOORWAY_PORT": "0"} | more
+    command = [sys.executable, "-m", "penstock", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "data"
+    if keeper.held(tmp_path / "data"):
+        assert penstock(tmp_path / "data", "down", "--jobs").returncode == 0
+
+
+def test_two_programs_that_start_a_server_at_once_share_it(folder: Path) -> None:
+    ask = ("exec", "--", sys.executable, "-c", "import os; print(os.environ['AWS_ENDPOINT_URL'])")
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: penstock(folder, *ask), range(2)))
+    assert [each.returncode for each in both] == [0, 0], [each.stderr for each in both]
+    assert both[0].stdout == both[1].stdout
+
+
+def test_down_returns_when_all_have_ended_and_up_follows_at_once(folder: Path) -> None:
+    first = penstock(folder, "up", "--detach", "--json")
+    assert first.returncode == 0, first.stderr
+    assert penstock(folder, "down").returncode == 0
+    assert not keeper.held(folder)
+    again = penstock(
+        folder, "up", "--detach", "--json", PENSTOCK_PORT=json.loads(first.stdout)["url"].rpartition(":")[2]
+    )
+    assert json.loads(again.stdout)["credentials"] == json.loads(first.stdout)["credentials"]
+
+
+def test_a_second_server_on_the_folder_is_refused(family: Family) -> None:
+    second = family.penstock("up", "--port", "0", "--doorway-port", "0")
+    assert second.returncode == 2
+    assert second.stderr.startswith(f"penstock: A server at {family.about['url']} (pid {family.about['pid']}) is using")
+    assert second.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_told(family: Family, folder: Path) -> None:
+    port = str(family.about["url"]).rpartition(":")[2]
+    taken = penstock(folder, "up", "--detach", "--port", port)
+    assert taken.returncode == 2
+    assert f"Cannot listen on 127.0.0.1:{port}: Address already in use." in taken.stderr
+
+
+def child(keeper_pid: int, name: str) -> int | None:
+    for pid in Path(f"/proc/{keeper_pid}/task/{keeper_pid}/children").read_text().split():
+        with suppress(OSError):  # it may end while it is looked at
+            if Path(f"/proc/{pid}/comm").read_text().strip() == f"penstock-{name}"[:15]:
+                return int(pid)
+    return None
+
+
+@pytest.mark.parametrize("name", ["front-0", "engine", "doorway"])
+def test_a_member_that_is_killed_comes_back(family: Family, name: str) -> None:
+    keeper_pid = int(str(family.about["pid"]))
+    before = child(keeper_pid, name)
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while child(keeper_pid, name) in (None, before):
+        assert time.monotonic() < deadline, f"{name} did not come back"
+        time.sleep(0.01)
+    boto = family.boto()
+    client: Any = boto.session.client("sagemaker", endpoint_url=boto.url)
+    client.create_model_package_group(ModelPackageGroupName=f"after-{name}")
+    client.close()
+
+
+def test_exec_gives_the_programs_exit_code_and_a_world_of_its_own(family: Family) -> None:
+    program = "import os, json; print(json.dumps(dict(os.environ))); raise SystemExit(7)"
+    ran = family.penstock("exec", "--", sys.executable, "-c", program)
+    assert ran.returncode == 7
+    world = json.loads(ran.stdout)
+    assert world["AWS_ENDPOINT_URL"] == family.about["url"]
+    assert world["HTTPS_PROXY"].endswith(f"@{family.about['doorway']}")
+    assert {world[name] for name in ("AWS_CA_BUNDLE", "SSL_CERT_FILE")} == {str(family.data / "ca" / "bundle.pem")}
+
+
+def test_what_leads_elsewhere_is_taken_out_and_a_persons_own_hosts_stay(family: Family) -> None:
+    program = "import os, json; print(json.dumps(dict(os.environ)))"
+    ran = penstock(family.data, "exec", "--", sys.executable, "-c", program, **QUIET)
+    world = json.loads(ran.stdout)
+    assert not {"AWS_PROFILE", "AWS_ENDPOINT_URL_S3"} & set(world)
+    assert world["NO_PROXY"] == "127.0.0.1,localhost,pypi.corp"
+
+
+def test_a_shell_evaluates_env(family: Family) -> None:
+    text = penstock(family.data, "env", **QUIET).stdout
+    script = f'{text}\necho "$AWS_ENDPOINT_URL $AWS_DEFAULT_REGION ${{AWS_PROFILE-none}} ${{AWS_ENDPOINT_URL_S3-none}}"'
+    said = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, env=os.environ | QUIET, check=True)
+    assert said.stdout == f"{family.about['url']} us-east-1 none none\n"
+
+
+@pytest.mark.parametrize(("program", "sentence"), [("no-such", "There is no program"), ("/etc", "cannot be run")])
+def test_a_program_that_cannot_be_run_is_one_sentence(family: Family, program: str, sentence: str) -> None:
+    ran = family.penstock("exec", "--", program)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert sentence in ran.stderr
+
+
+def test_new_accounts_have_keys_that_work(family: Family) -> None:
+    added = family.penstock("account", "add", "--count", "2", "--json")
+    found = [json.loads(line) for line in added.stdout.splitlines()]
+    assert len({each["AccountId"] for each in found}) == 2
+    for each in found:
+        keys = {"access_key_id": each["AccessKeyId"], "secret_access_key": each["SecretAccessKey"]}
+        boto = Boto(str(family.about["url"]), keys)
+        assert boto("sts").get_caller_identity()["Account"] == each["AccountId"]
+        boto.close()
+
+
+def test_reset_refuses_under_a_server_and_empties_without(family: Family, folder: Path) -> None:
+    assert "`penstock down` first" in family.penstock("reset", "--yes").stderr
+    (folder / "runs").mkdir(parents=True)
+    (folder / "images").mkdir()
+    assert penstock(folder, "reset", "--yes").returncode == 0
+    assert [path.name for path in folder.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize("command", [("doctor", "--json"), ("image", "list", "--json")])
+def test_what_machines_read_is_json(family: Family, command: tuple[str, ...]) -> None:
+    assert isinstance(json.loads(family.penstock(*command).stdout), list)
