@@ -139,6 +139,20 @@ def test_new_accounts_have_keys_that_work(family: Family) -> None:
         boto.close()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--id", "abc"), "12 digits"),
+        (("--id", "123456789012"), "there already"),
+        (("--id", "210987654321", "--count", "2"), "One id is one account"),
+    ],
+)
+def test_an_account_that_cannot_be_is_refused(family: Family, arguments: tuple[str, ...], sentence: str) -> None:
+    ran = family.penstock("account", "add", *arguments)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert sentence in ran.stderr
+
+
 def test_reset_refuses_under_a_server_and_empties_without(family: Family, folder: Path) -> None:
     assert "`penstock down` first" in family.penstock("reset", "--yes").stderr
     (folder / "runs").mkdir(parents=True)

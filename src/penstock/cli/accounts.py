@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated
 
 import typer
 
-from penstock import server
+from penstock import Refused, server
 from penstock.cli import world
 from penstock.cli.world import DataOption
 
@@ -24,8 +25,14 @@ def add(
     data: DataOption = None,
 ) -> None:
     """Add accounts: each has a role, and keys that act as it."""
+    if account is not None and not re.fullmatch(r"[0-9]{12}", account):
+        raise Refused(f"An account's id has 12 digits: {account!r} has not.")
+    if account is not None and count > 1:
+        raise Refused("One id is one account: leave out --count or --id.")
     settings = world.settings_of(data)
     world.ensure_up(settings, quiet=True)
+    if account in server.list_accounts(settings):
+        raise Refused(f"The account {account} is there already.")
     for keys in server.add_accounts(settings, count, account):
         if as_json:
             print(

@@ -49,11 +49,14 @@ def run(
         raise Refused(f"There is no script {script}.")
     clients = Clients(settings, about)
     began = time.time()
-    ran = subprocess.run(
-        [_python(python), str(script), *(arguments or [])],
-        env=world.program_environment(settings, about),
-        stdout=sys.stderr if as_json else None,
-    )
+    try:
+        ran = subprocess.run(
+            [_python(python), str(script), *(arguments or [])],
+            env=world.program_environment(settings, about),
+            stdout=sys.stderr if as_json else None,
+        )
+    except OSError as fault:
+        raise Refused(f"{python!r} cannot be run: {fault.strerror}.") from None
     if ran.returncode:
         raise Refused(f"{script} ended with exit code {ran.returncode}.")
     arns = started(clients, began, pipeline)
