@@ -277,7 +277,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listening = socket.create_server((host, port), backlog=1024)
     except OSError as fault:
-        words = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else fault.strerror  # without Python's addition
+        words = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else fault.strerror
         raise Refused(
             f"Cannot listen on {host}:{port}: {words}. Another port: `penstock up --port N` (0: a free one)."
         ) from None
