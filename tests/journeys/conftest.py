@@ -33,6 +33,14 @@ def v2(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="session")
+def v3(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """SageMaker SDK v3."""
+    modules = ("sagemaker.core.processing", "sagemaker.train", "sagemaker.core.helper.session_helper")
+    with desk(programs, "v3", tmp_path_factory.mktemp("v3"), modules) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the example, as a user has it."""
     return Path(shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("work") / "quality-gate"))
