@@ -23,6 +23,16 @@ STEPS = ["PreprocessData", "TrainModel", "EvaluateModel", "CheckAccuracy", "Regi
 
 
 @pytest.fixture(scope="module")
+def aws_v2() -> str:
+    """The AWS CLI v2, where this machine has it: no registry of Python's does, and v1 knows no `logs tail`."""
+    found = shutil.which("aws")
+    said = subprocess.run([found, "--version"], capture_output=True, text=True).stdout if found else ""
+    if not said.startswith("aws-cli/2"):
+        pytest.skip("there is no AWS CLI v2 on PATH")
+    return str(found)
+
+
+@pytest.fixture(scope="module")
 def created(programs: Programs, example: Path) -> Told:
     """`python create_pipeline.py`."""
     told = programs("v2/python", "create_pipeline.py", cwd=example)
@@ -52,6 +62,13 @@ def job(step: dict[str, Any]) -> tuple[str, str]:
     """Kind and name of the job that a step made."""
     ((kind, made),) = step["Metadata"].items()
     return kind, made["Arn"].rpartition("/")[2]
+
+
+def streams(boto: Boto, name: str) -> list[str]:
+    found = boto("logs").describe_log_streams(
+        logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=f"{name}/"
+    )
+    return [stream["logStreamName"] for stream in found["logStreams"]]
 
 
 def report(boto: Boto, arn: str) -> dict[str, float]:
@@ -127,6 +144,15 @@ def test_the_built_in_algorithm_tells_its_metrics_in_the_log_and_in_the_job(
     assert any(event["message"].startswith("[99]#011train-auc:") for event in events)
     metrics = boto("sagemaker").describe_training_job(TrainingJobName=name)["FinalMetricDataList"]
     assert {"train:auc", "validation:auc"} <= {metric["MetricName"] for metric in metrics}
+
+
+def test_aws_logs_tail_shows_them_too(execution: str, programs: Programs, boto: Boto, aws_v2: str):
+    kind, name = job(steps(boto, execution)["TrainModel"])
+    told = programs.own(
+        "exec", "--", aws_v2, "logs", "tail", f"/aws/sagemaker/{kind}s", "--log-stream-names", *streams(boto, name)
+    )
+    assert told.code == 0, told
+    assert "[99]#011train-auc:" in told.out
 
 
 # --- the same by other clients

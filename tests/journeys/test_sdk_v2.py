@@ -350,6 +350,15 @@ try:
     pipeline.start(parameters={"Colour": "blue"})
 except Exception as error:
     told.append(str(error))
+executions[0].wait(delay=1)
+listed = [each["PipelineExecutionArn"] for each in pipeline.list_executions()["PipelineExecutionSummaries"]]
+assert listed == [each.arn for each in reversed(executions)], listed
+assert pipeline.describe()["PipelineName"] == "Logic"
+pipeline.delete()
+try:
+    pipeline.describe()
+except Exception as error:
+    told.append(str(error))
 print(json.dumps(told))
 """
 
@@ -365,7 +374,7 @@ def test_conditions_parameters_and_a_fail_step_do_what_the_sdk_says(v2: Desk):
         json.dump({"rows": rows}, open("/opt/ml/processing/out/report.json", "w"))
         """,
     ).result
-    plain, many, flagged, refused = told
+    plain, many, flagged, refused, gone = told
     assert plain["status"] == "Succeeded"
     assert plain["outcomes"] == {"Outer": "True", "Inner": "False"}
     assert plain["parameters"] == {"Count": "2", "Flag": "false", "Colour": "red"}
@@ -374,6 +383,7 @@ def test_conditions_parameters_and_a_fail_step_do_what_the_sdk_says(v2: Desk):
     assert flagged["status"] == "Succeeded"
     assert flagged["outcomes"] == {"Outer": "False"}
     assert "blue" in refused
+    assert "ResourceNotFound" in gone
 
 
 # --- two at once
