@@ -20,6 +20,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from uv import find_uv_bin
 
 import penstock
 from penstock.kernel.auth import KEY
@@ -259,6 +260,8 @@ def raise_foreign_clan(user: int, **settings: str) -> Iterator[Clan]:
         for path in libraries.iterdir():
             if path.name.split("-")[0].split(".")[0] not in HEAVY and path.suffix != ".pth":
                 (site / path.name).symlink_to(path) if path.name != "penstock" else None
+        (place / "bin").mkdir()
+        shutil.copy(find_uv_bin(), place / "bin" / "uv")
         home = place / "home"
         home.mkdir()
         shutil.chown(home, user, user)
@@ -266,7 +269,7 @@ def raise_foreign_clan(user: int, **settings: str) -> Iterator[Clan]:
         prefix = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         python = find_python(prefix, site)
         env = {
-            "PYTHONPATH": str(site), "HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "XDG_DATA_HOME": "",
+            "PYTHONPATH": str(site), "HOME": str(home), "PATH": f"{place}/bin:/usr/local/bin:/usr/bin:/bin", "XDG_DATA_HOME": "",
             **{f"PENSTOCK_{name.upper()}": value for name, value in settings.items()},
         }  # fmt: skip
         clan = Clan(home / "data", prefix, python, env)
