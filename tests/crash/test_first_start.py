@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(not sandbox.probe().ok, reason=f"no sandboxes here: {sandbox.probe().sentence}"),
 ]
 SEED = int(os.environ.get("PENSTOCK_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
-STARTS = 5
+STARTS = 3
 STARTED = (
     "credentials.json",
     "penstock.db",
