@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from penstock import hosts
+
 ADDRESSES = tuple(x509.IPAddress(ipaddress.ip_network(net)) for net in ("0.0.0.0/0", "::/0"))
 """Excluded: a constraint on names alone leaves certificates for addresses free."""
-DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws", "on.aws", "sagemaker.aws")
 YEARS = datetime.timedelta(days=3650)
 LEAF_LIFE = datetime.timedelta(days=397)
 SYSTEM_BUNDLES = (
@@ -140,7 +141,9 @@ def _make_authority(folder: Path) -> None:
             critical=True,
         )
         .add_extension(
-            x509.NameConstraints(permitted_subtrees=[x509.DNSName(d) for d in DOMAINS], excluded_subtrees=ADDRESSES),
+            x509.NameConstraints(
+                permitted_subtrees=[x509.DNSName(d) for d in hosts.DOMAINS], excluded_subtrees=ADDRESSES
+            ),
             critical=True,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

@@ -14,20 +14,18 @@ import hmac
 import ipaddress
 import logging
 import os
-import re
 import socket
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from penstock import guests
+from penstock import guests, hosts
 from penstock.authority import Authority
 from penstock.settings import Settings
 
 log = logging.getLogger("penstock.doorway")
 
-AWS_HOST = re.compile(r"(^|\.)(amazonaws\.com(\.cn)?|api\.aws|on\.aws|sagemaker\.aws)$")
 HEAD_BYTES = 64 * 1024
 PIECE_BYTES = 256 * 1024
 CONNECT_S = 15.0
@@ -121,7 +119,7 @@ class Doorway:
             host, port = _address(target, 443)
         else:
             host, port = _address_of_url(target)
-        if AWS_HOST.search(host):
+        if hosts.is_aws(host):
             await self._aws(run, host, port, method, head, reader, writer)
             return
         self._known(run, headers)

@@ -18,9 +18,10 @@ import hashlib
 import logging
 import re
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+from penstock import hosts
 from penstock.blobs import checksums
 from penstock.kernel import auth, ids, sigv4
 from penstock.kernel.app import App
@@ -36,11 +37,10 @@ log = logging.getLogger("penstock.front")
 
 CHUNK_BYTES = 1 << 20
 RERUNS = 50
+FORM = "application/x-www-form-urlencoded"
 ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]")
-AWS_HOST = re.compile(r"(^|\.)(amazonaws\.com(\.cn)?|api\.aws|on\.aws|sagemaker\.aws)$")
-S3_HOST = re.compile(
-    r"^(?:(?P<bucket>.+)\.)?s3[.-](?:dualstack\.)?(?:[a-z0-9-]+\.)?amazonaws\.com(?:\.cn)?$|^(?:(?P<bucket2>.+)\.)?s3\.amazonaws\.com$"
-)
+REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,40}[a-z0-9])?")
+"""Wider than AWS's list: a person may make one up. It becomes a part of paths, so dots and slashes are out."""
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -71,7 +71,7 @@ class Front:
             return
         request = read_head(scope, run)
         reply = await self.answer(request, receive)
-        await write(reply, request.method, send)
+        await write(reply, request.method, receive, send)
 
     async def answer(self, request: Request, receive: Receive) -> Reply:
         """The chain. Every failure leaves it as a reply in the service's own form."""
@@ -103,15 +103,16 @@ class Front:
         if name == "telemetry":
             return Reply(200, {"content-type": "text/plain"}, b"")
         scope = sigv4.scope(request)
-        if request.method == "POST" and request.headers.get("content-type", "").startswith(
-            "application/x-www-form-urlencoded"
-        ):
-            request.body = await self.read_whole(receive)  # a query service names its operation in the body
+        body = Body(request, receive, self.app.settings.max_body_bytes)
+        if request.method == "POST" and request.headers.get("content-type", "").startswith(FORM):
+            request.body = await body.whole()  # a query service names its operation in the body
         operation = self.router.find(request, scope.service if scope else None, name)
         route.append(operation)
         if scope is None:
             raise sigv4.AuthError("unsigned", "Missing Authentication Token")
-        return await self.perform(request, receive, scope, operation, request_id)
+        if not REGION.fullmatch(scope.region):
+            raise sigv4.AuthError("scope", f"Credential should be scoped to a valid region, not '{scope.region[:50]}'.")
+        return await self.perform(request, body, scope, operation, request_id)
 
     # --- the links of the chain
     def meant_by(self, host: str) -> tuple[str | None, str | None]:
@@ -124,31 +125,28 @@ class Front:
             bare
         ):  # a page's own name may stand for us, an address is no such name
             return None, None
-        if match := S3_HOST.match(bare):
-            bucket = match["bucket"] or match["bucket2"]
-            return ("telemetry", None) if bucket and bucket.startswith("sm-pysdk-t-") else ("s3", bucket)
-        if bucket_of := re.match(r"^(.+)\.s3\.(localhost|127\.0\.0\.1)$", bare):
-            return "s3", bucket_of[1]
-        if AWS_HOST.search(bare):
-            return bare.removeprefix("api.").removeprefix("runtime.").partition(".")[0], None
+        is_s3, bucket = hosts.bucket_of(bare)
+        if is_s3:
+            return ("telemetry", None) if (bucket or "").startswith(hosts.TELEMETRY_BUCKET) else ("s3", bucket)
+        if local := re.fullmatch(r"(.+?)(?:\.s3)?\.localhost", bare):
+            return "s3", local[1]
+        if hosts.is_aws(bare):
+            return self.router.service_of_host(hosts.labels_of(bare)), None
         raise ServiceError("InvalidHost", f"Penstock does not answer for the host {host!r}.", 400)
 
     async def perform(
-        self, request: Request, receive: Receive, scope: sigv4.Scope, operation: models.Operation, request_id: str
+        self, request: Request, body: Body, scope: sigv4.Scope, operation: models.Operation, request_id: str
     ) -> Reply:
         """Authenticates, receives the body, and runs the operation until its change is committed."""
         now = self.app.clock.now()
         if operation.streaming_input:
             caller, chunks = auth.authenticate(self.app.store, request, scope, now, None)
-            request.upload = await self.receive_upload(request, receive, scope, chunks)
+            request.upload = await self.receive_upload(request, body, scope, chunks)
         else:
-            if not request.body:
-                request.body = await self.read_body(request, receive)
+            request.body = await body.whole()
             digest = hashlib.sha256(request.body).hexdigest()
             caller, chunks = auth.authenticate(self.app.store, request, scope, now, digest)
-            if "aws-chunked" in request.headers.get("content-encoding", "") or scope.payload_hash.startswith(
-                "STREAMING-"
-            ):
+            if is_chunked(request, scope):
                 request.body = unchunk(request, scope, chunks)
         protocol = protocols.spoken(operation.service, request)
         params = protocols.parse(operation, request, protocol)
@@ -187,32 +185,7 @@ class Front:
                 ) from None
         raise AssertionError("the last attempt raises")
 
-    async def read_body(self, request: Request, receive: Receive) -> bytes:
-        if request.headers.get("content-length") == "0" or (
-            request.method in ("GET", "HEAD", "DELETE")
-            and "content-length" not in request.headers
-            and "transfer-encoding" not in request.headers
-        ):
-            return b""
-        return await self.read_whole(receive)
-
-    async def read_whole(self, receive: Receive) -> bytes:
-        """The whole body.
-
-        Raises: ServiceError (413) beyond `max_body_bytes`.
-        """
-        pieces: list[bytes] = []
-        size = 0
-        async for piece in body_of(receive):
-            size += len(piece)
-            if size > self.app.settings.max_body_bytes:
-                raise ServiceError(
-                    "RequestEntityTooLarge", f"The body is larger than {self.app.settings.max_body_bytes} bytes.", 413
-                )
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    async def receive_upload(self, request: Request, receive: Receive, scope: sigv4.Scope, chunks: Any) -> Any:
+    async def receive_upload(self, request: Request, body: Body, scope: sigv4.Scope, chunks: Any) -> Any:
         """Streams the body into the blobs, in constant memory: small ones inline, larger writes in the executor.
 
         One write is under way while the next megabyte arrives.
@@ -220,13 +193,12 @@ class Front:
         loop = asyncio.get_running_loop()
         headers = request.headers
         receiver = self.app.blobs.receive(checksums.asked(headers))
-        is_chunked = "aws-chunked" in headers.get("content-encoding", "") or scope.payload_hash.startswith("STREAMING-")
-        unchunker = unchunker_of(request, scope, chunks) if is_chunked else None
+        unchunker = unchunker_of(request, scope, chunks) if is_chunked(request, scope) else None
         waiting: list[bytes] = []
         writing: asyncio.Future[Any] | None = None
         held = total = 0
         try:
-            async for piece in body_of(receive):
+            async for piece in body.pieces():
                 total += len(piece)
                 for part in unchunker.feed(piece) if unchunker else (piece,):
                     waiting.append(part)
@@ -311,19 +283,57 @@ def read_head(scope: dict[str, Any], run: str | None) -> Request:
     )
 
 
-async def body_of(receive: Receive) -> Any:
-    """The pieces of a body as they come.
+class Body:
+    """A request's body, received once: whole, or piece by piece."""
 
-    Raises: Disconnected.
-    """
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        more = message.get("more_body", False)
-        if piece := message.get("body"):
-            yield piece
+    def __init__(self, request: Request, receive: Receive, limit_bytes: int):
+        headers = request.headers
+        self._receive, self._limit_bytes = receive, limit_bytes
+        self._length = headers.get("content-length")
+        bare = request.method in ("GET", "HEAD", "DELETE") and self._length is None
+        nothing = self._length == "0" or (bare and "transfer-encoding" not in headers)
+        self._whole = b"" if nothing else None
+
+    async def whole(self) -> bytes:
+        """All of it.
+
+        Raises: ServiceError (413) beyond the limit; Disconnected.
+        """
+        if self._whole is None:
+            if self._length and int(self._length) > self._limit_bytes:
+                raise self._too_large()
+            pieces, size = [], 0
+            async for piece in self.pieces():
+                size += len(piece)
+                if size > self._limit_bytes:
+                    raise self._too_large()
+                pieces.append(piece)
+            self._whole = b"".join(pieces)
+        return self._whole
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The pieces as they come.
+
+        Raises: Disconnected.
+        """
+        if self._whole is not None:
+            yield self._whole
+            return
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            more = message.get("more_body", False)
+            if piece := message.get("body"):
+                yield piece
+
+    def _too_large(self) -> ServiceError:
+        return ServiceError("RequestEntityTooLarge", f"The body is larger than {self._limit_bytes} bytes.", 413)
+
+
+def is_chunked(request: Request, scope: sigv4.Scope) -> bool:
+    return "aws-chunked" in request.headers.get("content-encoding", "") or scope.is_chunked
 
 
 def unchunker_of(request: Request, scope: sigv4.Scope, chunks: Any) -> chunked.Unchunker:
@@ -336,14 +346,23 @@ def unchunker_of(request: Request, scope: sigv4.Scope, chunks: Any) -> chunked.U
 
 
 def unchunk(request: Request, scope: sigv4.Scope, chunks: Any) -> bytes:
+    """The body out of its chunks, held against the checksums in its trailer.
+
+    Raises: ServiceError BadDigest.
+    """
     unchunker = unchunker_of(request, scope, chunks)
     body = b"".join(unchunker.feed(request.body))
-    request.headers.update(unchunker.finish())
+    trailer = unchunker.finish()
+    for algorithm in checksums.ALGORITHMS:
+        given = trailer.get(f"x-amz-checksum-{algorithm.lower()}")
+        if given is not None and given != checksums.compute(algorithm, [body]):
+            raise ServiceError("BadDigest", f"The {algorithm} you specified did not match the calculated checksum.")
+    request.headers.update(trailer)
     return body
 
 
-async def write(reply: Reply, method: str, send: Send) -> None:
-    """Sends a reply; chunks of a lazy body are read in the executor."""
+async def write(reply: Reply, method: str, receive: Receive, send: Send) -> None:
+    """Sends a reply; chunks of a lazy body are read in the executor, as long as the client is there."""
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
     body = reply.body
     if isinstance(body, bytes):
@@ -354,8 +373,20 @@ async def write(reply: Reply, method: str, send: Send) -> None:
         return
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     if method != "HEAD":
-        loop = asyncio.get_running_loop()
-        chunks: Iterator[bytes] = iter(body)
-        while (chunk := await loop.run_in_executor(None, next, chunks, None)) is not None:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await write_chunks(iter(body), receive, send)
     await send({"type": "http.response.body", "body": b""})
+
+
+async def write_chunks(chunks: Iterator[bytes], receive: Receive, send: Send) -> None:
+    loop = asyncio.get_running_loop()
+    gone = loop.create_task(until_gone(receive))
+    try:
+        while not gone.done() and (chunk := await loop.run_in_executor(None, next, chunks, None)) is not None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    finally:
+        gone.cancel()
+
+
+async def until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

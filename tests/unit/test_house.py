@@ -33,10 +33,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "services": (*(ROOT, "kernel", "store.records", "runs.base", "blobs.base", "blobs.checksums", "serving.base"),),
     "console": (ROOT, "kernel"),
     "settings": (ROOT,),
-    "authority": (ROOT,),
+    "hosts": (),
+    "authority": (ROOT, "hosts"),
     "guests": (ROOT, "runs.handout"),
-    "doorway": (ROOT, "authority", "guests", "settings"),
-    "front": (ROOT, "kernel", "wire", "store.records", "blobs.checksums"),
+    "doorway": (ROOT, "authority", "guests", "hosts", "settings"),
+    "front": (ROOT, "hosts", "kernel", "wire", "store.records", "blobs.checksums"),
     "testing": (ROOT, "settings"),
 }
 """What each part may import beside itself. Parts that are not named here (server, keeper, cli) are where all others meet."""

@@ -13,8 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock import Refused, keeper
-from penstock.doorway import AWS_HOST
+from penstock import Refused, hosts, keeper
 from penstock.settings import Settings
 
 DataOption = Annotated[
@@ -92,7 +91,7 @@ def program_environment(settings: Settings, about: dict[str, Any]) -> dict[str, 
 def stays_direct(host: str) -> bool:
     """Whether an entry of the person's own NO_PROXY may stay: not where it would lead past the doorway to AWS."""
     bare = host.lstrip("*.").partition(":")[0]
-    return bool(bare) and not AWS_HOST.search(bare) and bare not in ("com", "cn", "com.cn", "aws")
+    return bool(bare) and not hosts.is_aws(bare) and bare not in ("com", "cn", "com.cn", "aws")
 
 
 def ensure_up(settings: Settings, quiet: bool = False) -> dict[str, Any]:

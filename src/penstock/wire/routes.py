@@ -73,6 +73,12 @@ class Router:
                 return found
         return self._by_action(request, names) or self._by_path(request, names, signing_name)
 
+    def service_of_host(self, labels: str) -> str | None:
+        """Gives the service that a host's name begins with ("api.sagemaker.us-east-1"); None for one that is not served."""
+        while labels and labels not in self._hosts:
+            labels = labels.rpartition(".")[0]
+        return self._hosts.get(labels)
+
     def _candidates(self, signing_name: str | None, host_service: str | None) -> list[str]:
         named = self._hosts.get(host_service) if host_service else None
         if signing_name is None:
