@@ -18,6 +18,8 @@ FANS = ("fan1", "fan2", "fan3")
 PARENTS: dict[str, tuple[str, ...]] = {
     "first": (), **dict.fromkeys(FANS, ("first",)), "join": FANS, "lone": (), "after": ("lone",),
 }  # fmt: skip
+HOSTS = {"after": 2}
+"""Steps whose jobs have several instances; both write the same result, which counts once."""
 STEPS = {*PARENTS, "train", "gate", "register"}
 LINES = 6000
 """Of the larger results: too many for a row, so that blobs are made."""
@@ -90,7 +92,11 @@ def processing(name: str, role: str) -> dict[str, Any]:
         "Arguments": {
             "RoleArn": role,
             "ProcessingResources": {
-                "ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.t3.medium", "VolumeSizeInGB": 1}
+                "ClusterConfig": {
+                    "InstanceCount": HOSTS.get(name, 1),
+                    "InstanceType": "ml.t3.medium",
+                    "VolumeSizeInGB": 1,
+                }
             },
             "AppSpecification": {
                 "ImageUri": PLAIN,

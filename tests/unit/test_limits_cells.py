@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -52,3 +55,17 @@ def test_every_name_counts_a_block(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / "folder" / str(number)).touch()
     assert limits.tree_bytes(tmp_path) == 11 * limits.NAME_BYTES
+
+
+def test_without_cgroups_a_stray_is_known_by_the_folder_it_works_in(tmp_path: Path) -> None:
+    shutil.copy(os.path.realpath("/usr/bin/sleep"), tmp_path / "bwrap")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "other").mkdir()
+    mine, other = (subprocess.Popen([str(tmp_path / "bwrap"), "60"], cwd=tmp_path / name) for name in ("mine", "other"))
+    try:
+        limits.clear_strays(tmp_path / "mine")
+        assert mine.wait(5) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()

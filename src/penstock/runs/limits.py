@@ -238,6 +238,17 @@ def clear_cells(means: Means, name: str) -> None:
                 cell.rmdir()
 
 
+def clear_strays(folder: Path) -> None:
+    """Kills what a supervisor that is gone left, where no cgroup tells: bubblewrap that works in the run's folder.
+
+    Killed while bubblewrap makes its namespaces, a supervisor leaves a pid 1 that waits for ever; any later, all dies with it.
+    """
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{name}/comm").read_text() == "bwrap\n" and os.readlink(f"/proc/{name}/cwd") == str(folder):
+                os.kill(int(name), signal.SIGKILL)
+
+
 def sweep_cells(means: Means, keep: set[str], house: str) -> None:
     """Removes empty cgroups of a house that nobody remembers (of runs whose folders are gone), and other houses' old ones.
 

@@ -165,7 +165,9 @@ class Runner:
 
     def _look(self, folder: RunFolder) -> None:
         state = folder.look() or RunState("")
-        if state.phase == LOST and (cell := folder.cell()):
+        if state.phase == LOST and not self.means.folders:
+            limits.clear_strays(folder.path)
+        elif state.phase == LOST and (cell := folder.cell()):
             limits.clear_cells(self.means, cell)
         self._tell(folder, state.phase)
 
