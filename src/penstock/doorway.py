@@ -18,7 +18,7 @@ import socket
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from penstock import guests, hosts
 from penstock.authority import Authority
@@ -29,6 +29,7 @@ log = logging.getLogger("penstock.doorway")
 HEAD_BYTES = 64 * 1024
 PIECE_BYTES = 256 * 1024
 CONNECT_S = 15.0
+LOOK_S = 0.05
 UPSTREAM_LOOK_S = 2.0
 """How long a name is looked up where an upstream proxy will do so too: only to refuse what is ours."""
 FORBIDDEN = tuple(
@@ -74,8 +75,12 @@ class Doorway:
         front: tuple[str, int],
         upstream: str | None = None,
         registries: Collection[tuple[str, int]] = (),
+        direct: str = "",
     ):
+        """Takes: `direct`, the hosts that are reached without the upstream proxy, as NO_PROXY names them."""
         self.registries = registries
+        self.direct = [entry.strip().lstrip("*.").lower() for entry in direct.split(",") if entry.strip()]
+        self.connections: set[asyncio.Task[None] | None] = set()  # the loop itself holds them by weak references only
         self.settings, self.token, self.front = settings, token, front
         self.authority = Authority(settings.data / "ca")
         self.upstream = urlsplit(upstream) if upstream else None
@@ -92,6 +97,7 @@ class Doorway:
 
     def _for(self, run: str | None):  # type: ignore[no-untyped-def]
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.connections.add(task := asyncio.current_task())
             try:
                 await self._serve(run, reader, writer)
             except Closed as no:
@@ -104,6 +110,7 @@ class Doorway:
                 log.debug("a connection ended: %r", fault)
             finally:
                 await _close(writer)
+                self.connections.discard(task)
 
         return connected
 
@@ -120,7 +127,9 @@ class Doorway:
         else:
             host, port = _address_of_url(target)
         if hosts.is_aws(host):
-            await self._aws(run, host, port, method, head, reader, writer)
+            await self._aws(
+                run, host, port, b"" if method == "CONNECT" else _forwarded(method, target, rest), reader, writer
+            )
             return
         self._known(run, headers)
         there, back = await self._outside(host, port)
@@ -135,30 +144,46 @@ class Doorway:
         run: str | None,
         host: str,
         port: int,
-        method: str,
         head: bytes,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """One of AWS's hosts: its bytes go to the front, with the Host header as they came."""
-        if method == "CONNECT":
+        """One of AWS's hosts: its bytes go to the front, with the Host header as they came. Without a head: a tunnel."""
+        if not head:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await writer.drain()
             if port == 443:
                 await writer.start_tls(self.authority.context(host))
-            head = b""
         there, back = await self._to_front(run)
         back.write(head)
         await _pipe(reader, writer, there, back)
 
     async def _to_front(self, run: str | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection to the front; a run's is handed over, so that the front knows whose it is."""
+        """A connection to the front; a run's is handed over, so that the front knows whose it is.
+
+        Raises: OSError when no front takes it for `CONNECT_S`.
+        """
         if run is None:
             return await asyncio.open_connection(*self.front)
         ours, theirs = socket.socketpair()
-        with theirs:
-            guests.give(self.front_socket, {"run": run, "kind": "connection"}, theirs)
-        return await asyncio.open_connection(sock=ours)
+        try:
+            with theirs:
+                await self._give(run, theirs)
+            return await asyncio.open_connection(sock=ours)
+        except OSError:
+            ours.close()
+            raise
+
+    async def _give(self, run: str, connection: socket.socket) -> None:
+        """Hands a run's connection to the front, which may be about to start again."""
+        deadline = asyncio.get_running_loop().time() + CONNECT_S
+        while True:
+            try:
+                return guests.give(self.front_socket, {"run": run, "kind": "connection"}, connection)
+            except OSError:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(LOOK_S)
 
     def _known(self, run: str | None, headers: dict[str, str]) -> None:
         """Raises: Closed for a caller that neither is a run nor gives the token, or may not out."""
@@ -191,7 +216,7 @@ class Doorway:
                 "403 Forbidden",
                 f"{host} is an address of this machine or its network: the doorway does not lead there.",
             )
-        if self.upstream is not None:
+        if self.upstream is not None and not self._goes_direct(host):
             return await self._by_upstream(host, port)
         fault: Exception | None = None
         for address in addresses:  # those that were checked, not the name again
@@ -217,17 +242,31 @@ class Doorway:
             raise Closed("502 Bad Gateway", f"{host}: {fault}") from None
         return [str(address[0]) for *_, address in found]
 
+    def _goes_direct(self, host: str) -> bool:
+        """Whether the upstream proxy is not meant for the host."""
+        return any(entry in ("", host) or host.endswith(f".{entry}") for entry in self.direct)
+
     async def _by_upstream(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Raises: Closed with what the upstream proxy said, or that it is not there."""
         assert self.upstream is not None
-        reader, writer = await asyncio.wait_for(
-            asyncio.open_connection(self.upstream.hostname, self.upstream.port or 3128), CONNECT_S
-        )
+        secure = self.upstream.scheme == "https"
         credentials = ""
         if self.upstream.username:
-            pair = f"{self.upstream.username}:{self.upstream.password or ''}".encode()
+            pair = f"{unquote(self.upstream.username)}:{unquote(self.upstream.password or '')}".encode()
             credentials = f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}\r\n"
-        writer.write(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{credentials}\r\n".encode())
-        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), CONNECT_S)
+        try:
+            reader, writer = await asyncio.wait_for(
+                asyncio.open_connection(
+                    self.upstream.hostname, self.upstream.port or (443 if secure else 80), ssl=secure or None
+                ),
+                CONNECT_S,
+            )
+            writer.write(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n{credentials}\r\n".encode())
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), CONNECT_S)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as fault:
+            raise Closed(
+                "502 Bad Gateway", f"the upstream proxy {self.upstream.hostname} does not answer: {fault}"
+            ) from None
         if b" 200 " not in answer.partition(b"\r\n")[0] + b" ":
             await _close(writer)
             raise Closed(

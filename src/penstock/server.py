@@ -282,7 +282,8 @@ def run_doorway(settings: Settings, listening: socket.socket, api_port: int) -> 
     """The doorway process, until SIGTERM."""
     token = json.loads((settings.data / "credentials.json").read_text())["proxy_token"]
     registries = read_indexes(os.environ).places()
-    doorway = Doorway(settings, token, (settings.host, api_port), upstream_of(), registries)
+    direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    doorway = Doorway(settings, token, (settings.host, api_port), upstream_of(), registries, direct)
 
     async def serve() -> None:
         serving = asyncio.ensure_future(doorway.run(listening, doorway_socket(settings)))

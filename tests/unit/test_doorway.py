@@ -48,12 +48,12 @@ class Open:
         return int(self.ask(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n", token).split(b" ")[1])
 
 
-def opened(settings: Settings, front: tuple[str, int], upstream: str | None = None) -> Iterator[Open]:
+def opened(settings: Settings, front: tuple[str, int], upstream: str | None = None, **options: Any) -> Iterator[Open]:
     bundle = authority.establish(settings.data / "ca")
     (settings.data / "sockets").mkdir(exist_ok=True)
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
-    doorway = Doorway(settings, TOKEN, front, upstream)
+    doorway = Doorway(settings, TOKEN, front, upstream, **options)
     started = threading.Event()
     ending: list[Callable[[], Any]] = []
 
@@ -219,6 +219,70 @@ def test_what_is_no_request_to_a_proxy_is_told_so(doorway: Open, line: str) -> N
     assert b" 400 " in doorway.ask(f"{line}\r\n").partition(b"\r\n")[0]
 
 
+# --- a host outside, which here is one of this machine's registries
+@pytest.fixture
+def outside() -> Iterator[int]:
+    """A server that reads until its client has said all, then says it back."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                heard = b""
+                while piece := connection.recv(65536):
+                    heard += piece
+                    if heard.startswith(b"GET ") and heard.endswith(b"\r\n\r\n"):
+                        break
+                connection.sendall(heard)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield int(listening.getsockname()[1])
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join(5)
+
+
+@pytest.fixture
+def leading(outside: int, tmp_path: Path) -> Iterator[Open]:
+    """A doorway that leads to the server outside."""
+    yield from opened(Settings(data=tmp_path), ("127.0.0.1", 1), registries={("127.0.0.1", outside)})
+
+
+def read_all(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_a_tunnel_whose_one_side_has_said_all_still_answers(leading: Open, outside: int) -> None:
+    known = base64.b64encode(f"penstock:{TOKEN}".encode()).decode()
+    said = b"x" * 1_000_000
+    with socket.create_connection(("127.0.0.1", leading.port), 10) as client:
+        client.sendall(f"CONNECT 127.0.0.1:{outside} HTTP/1.1\r\nProxy-Authorization: Basic {known}\r\n\r\n".encode())
+        assert client.recv(len(b"HTTP/1.1 200 Connection established\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        threading.Thread(target=lambda: (client.sendall(said), client.shutdown(socket.SHUT_WR))).start()
+        assert read_all(client) == said
+
+
+def test_a_plain_request_is_passed_on_without_what_is_meant_for_proxies(leading: Open, outside: int) -> None:
+    known = base64.b64encode(f"penstock:{TOKEN}".encode()).decode()
+    with socket.create_connection(("127.0.0.1", leading.port), 10) as client:
+        client.sendall(
+            f"GET http://127.0.0.1:{outside}/a?b=c HTTP/1.1\r\nHost: h\r\nProxy-Authorization: Basic {known}\r\n"
+            "Proxy-Connection: keep-alive\r\nConnection: keep-alive\r\nX-Own: 1\r\n\r\n".encode()
+        )
+        assert read_all(client) == b"GET /a?b=c HTTP/1.1\r\nHost: h\r\nX-Own: 1\r\nConnection: close\r\n\r\n"
+
+
+def test_a_plain_connection_to_a_host_of_aws_serves_one_host(doorway: Open) -> None:
+    with socket.create_connection(("127.0.0.1", doorway.port), 10) as client:
+        client.sendall(b"GET http://sts.amazonaws.com/ HTTP/1.1\r\nHost: sts.amazonaws.com\r\n\r\n")
+        assert b"connection: close" in read_all(client).lower()  # the next request may be for another
+
+
 # --- behind another proxy
 @pytest.fixture
 def upstream() -> Iterator[tuple[int, list[bytes]]]:
@@ -262,6 +326,27 @@ def test_no_upstream_proxy_leads_to_private_addresses(
 ) -> None:
     assert behind.connect(f"{host}:443") == 403
     assert upstream[1] == []
+
+
+def test_an_upstream_proxy_that_is_gone_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    for gone in opened(Settings(data=tmp_path), ("127.0.0.1", 1), f"http://127.0.0.1:{port}"):
+        assert gone.connect("93.184.216.34:443") == 502
+
+
+def test_hosts_of_no_proxy_are_reached_without_it(tmp_path: Path) -> None:
+    authority.establish(tmp_path / "ca")
+    near = Doorway(
+        Settings(data=tmp_path), TOKEN, ("127.0.0.1", 1), "http://proxy:3128", direct="corp.example, .in.example"
+    )
+    assert [host for host in ("corp.example", "a.in.example", "acorp.example", "x.org") if near._goes_direct(host)] == [
+        "corp.example",
+        "a.in.example",
+    ]
+    assert Doorway(Settings(data=tmp_path), TOKEN, ("127.0.0.1", 1), "http://proxy:3128", direct="*")._goes_direct(
+        "x.org"
+    )
 
 
 def test_a_doorway_is_never_its_own_upstream() -> None:
