@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.crash import workload
-from tests.crash.families import Clan, is_dead, raise_clan, until
+from tests.crash.families import Clan, is_dead, raise_clan, raise_foreign_clan, until
 
 WEIGHTS = {"front": 3, "engine": 4, "doorway": 1, "runner": 3, "supervisor": 6, "keeper": 2, "all": 1, "burst": 2}
 ATTEMPT = "penstock: the run was lost; attempt 2 begins."
@@ -148,11 +148,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--at-once", type=int, default=4)
+    parser.add_argument("--user", type=int, help="run the family as this user, by root")
     given = parser.parse_args()
+    settings = {"cpus": "8", "memory_bytes": str(16 << 30)}
     folder = Path(tempfile.mkdtemp(prefix="penstock-chaos-"))
-    with raise_clan(
-        folder, images=False, cpus="8", memory_bytes=str(16 << 30)
-    ) as clan:  # killed while images are built, too
+    # Killed while images are built, too.
+    raising = raise_foreign_clan(given.user, **settings) if given.user else raise_clan(folder, images=False, **settings)
+    with raising as clan:
         chaos = rage(clan, given.seed, given.kills, given.seconds, given.at_once, lambda line: print(line, flush=True))
         found = chaos.settle()
         print("kills", dict(chaos.kills), "executions", len(chaos.executions), "second attempts", chaos.losses())

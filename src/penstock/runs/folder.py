@@ -2,7 +2,8 @@
 
     spec.json   what to run, which attempt, and how (0600: it holds the job's credentials)
     attempt     which attempt this is, once it is not the first
-    lock        locked by the supervisor while it lives; made already locked, so an unlocked one means a dead supervisor
+    lock        locked by the supervisor while it lives, with its attempt in it; made already locked, so an unlocked one means a
+                dead supervisor
     running     appears when the program starts: `{"started": moment}`
     stop        a request to stop, with the reason; appears whole
     exit.json   the exit record; appears whole
@@ -18,6 +19,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
 from collections.abc import Callable
@@ -39,6 +41,7 @@ EXIT, STOP, RUNNING_MARK, LOCK, SPEC, CELL, ATTEMPT = (
     "cell",
     "attempt",
 )
+GONE, NEW = ".gone-", ".new-"
 
 
 @dataclass(slots=True)
@@ -71,7 +74,7 @@ class RunFolder:
 
     def create(self, order: Order) -> None:
         """Makes the folder with its spec, all at once. Raises FileExistsError if the run is there."""
-        fresh = self.path.parent / f".new-{self.name}"
+        fresh = self.path.parent / f"{NEW}{self.name}"
         try:
             os.mkdir(fresh, 0o700)
         except FileExistsError:  # somebody died here
@@ -96,6 +99,13 @@ class RunFolder:
         except FileNotFoundError:
             return 1
 
+    def _lost_attempt(self) -> int:
+        """The attempt of the supervisor that is gone: what `renew` had begun when it was killed is not counted."""
+        try:
+            return int((self.path / LOCK).read_text())
+        except (FileNotFoundError, ValueError):
+            return self.attempt()
+
     def look(self) -> RunState | None:
         """The state as the folder tells it; None when there is no such run."""
         if state := self.ended():
@@ -106,7 +116,7 @@ class RunFolder:
         if locked:
             return self._alive()
         # A supervisor writes the record and only then lets go of its lock: look once more.
-        return self.ended() or RunState(LOST, attempt=self.attempt())
+        return self.ended() or RunState(LOST, attempt=self._lost_attempt())
 
     def _alive(self) -> RunState:
         try:
@@ -156,6 +166,8 @@ class RunFolder:
         fresh = self.path / f"lock.{os.getpid()}"
         fd = linux.lock_file(fresh)
         try:
+            if fd is not None:
+                os.write(fd, b"%d" % self.attempt())
             os.link(fresh, self.path / LOCK)
         except FileExistsError:
             if fd is not None:
@@ -165,23 +177,37 @@ class RunFolder:
             fresh.unlink()
         return fd
 
-    def renew(self) -> None:
-        """Makes a lost run one that was never started, as the next attempt. The caller knows that it is lost."""
-        last = self.attempt()
+    def renew(self) -> Path | None:
+        """Makes a lost run one that was never started, as the next attempt. The caller knows that it is lost.
+
+        Gives: what the last attempt left, put away for somebody to delete.
+        """
+        last = self._lost_attempt()
         for name in (EXIT, RUNNING_MARK):
             (self.path / name).unlink(missing_ok=True)
+        left = _put_away(self.path / str(last), self.path.parent, f"{self.name}.{last}")
         _place(self.path / ATTEMPT, b"%d" % (last + 1))
         # The lock goes last: without it the run starts.
         (self.path / LOCK).unlink(missing_ok=True)
-        remove_tree(self.path / str(last))
+        return left
 
-    def remove(self) -> None:
-        """Deletes the folder: first out of the way by a rename, so that the run is gone at once."""
-        gone = self.path.parent / f".gone-{self.name}"
-        remove_tree(gone)
-        with contextlib.suppress(FileNotFoundError):
-            self.path.rename(gone)
-            remove_tree(gone)
+    def put_away(self) -> Path | None:
+        """Takes the run away, by a rename, so that it is gone at once; gives what is left for somebody to delete."""
+        return _put_away(self.path, self.path.parent, self.name)
+
+
+def left_over(runs: Path) -> list[Path]:
+    """What was put away, or begun, by somebody who died."""
+    return [path for path in runs.iterdir() if path.name.startswith((GONE, NEW))]
+
+
+def _put_away(path: Path, runs: Path, name: str) -> Path | None:
+    gone = runs / f"{GONE}{name}.{secrets.token_hex(4)}"
+    try:
+        path.rename(gone)
+    except FileNotFoundError:
+        return None
+    return gone
 
 
 def remove_tree(path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import queue
 import socket
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any
 from penstock.runs import handout, sandbox
 from penstock.runs.base import ENDED, LOST, STARTING, WAITING, RunSpec, RunState
 from penstock.runs.capacity import Capacity, Claim
-from penstock.runs.folder import NAME, Order, RunFolder, Setup
+from penstock.runs.folder import NAME, Order, RunFolder, Setup, left_over, remove_tree
 from penstock.runs.runner import SOCKET
 
 log = logging.getLogger("penstock.runs")
@@ -45,6 +46,11 @@ class LocalExecutor:
         self._connection: socket.socket | None = None
         self._closed = threading.Event()
         self._count_running()
+        self._rubbish: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        for left in left_over(self._runs):
+            self._sweep(left)
+        self._sweeper = threading.Thread(target=self._delete, name="runs-sweeper", daemon=True)
+        self._sweeper.start()
         self._reader = threading.Thread(target=self._read, name="runs", daemon=True)
         self._reader.start()
 
@@ -91,7 +97,7 @@ class LocalExecutor:
             if state.phase != LOST:
                 return state
             folder = self._folder(name)
-            folder.renew()
+            self._sweep(folder.renew())
             self._capacity.hold(_claim(folder.order().spec))
             self._holding.add(name)
             self._ask({"op": "start", "run": name})
@@ -106,7 +112,7 @@ class LocalExecutor:
             if state.phase not in (ENDED, LOST, WAITING):
                 raise ValueError(f"the run {name} has not ended")
             self._waiting.pop(name, None)
-            self._folder(name).remove()
+            self._sweep(self._folder(name).put_away())
             self._release(name)
 
     def names(self) -> list[str]:
@@ -124,7 +130,23 @@ class LocalExecutor:
             if self._connection is not None:
                 with contextlib.suppress(OSError):
                     self._connection.shutdown(socket.SHUT_RDWR)
+        self._rubbish.put(None)
         self._reader.join(5)
+        self._sweeper.join(5)  # what is left after that is deleted after the next start
+
+    # --- what was put away
+
+    def _sweep(self, left: Path | None) -> None:
+        if left is not None:
+            self._rubbish.put(left)
+
+    def _delete(self) -> None:
+        """The thread that deletes what runs left: an attempt may have written a hundred thousand files."""
+        while (left := self._rubbish.get()) is not None:
+            try:
+                remove_tree(left)
+            except OSError:
+                log.exception("%s could not be deleted", left)
 
     # --- capacity
 
