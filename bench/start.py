@@ -8,7 +8,7 @@ import time
 
 from bench.world import Family, Row, family, median_of, pss_bytes
 
-IMPORTS = "import penstock.server, penstock.cli"
+IMPORTS = "import penstock.cli.serve"
 
 
 def measure(made: Family) -> list[Row]:

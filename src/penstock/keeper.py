@@ -12,34 +12,34 @@ notice (their parent is gone) and end; the next `penstock up` starts them again,
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import gc
-import json
 import logging
 import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
-from penstock import Refused, server
+from penstock import Refused, presence, server
 from penstock.runs import linux, runner
-from penstock.runs.base import RUNNING, STARTING
-from penstock.runs.folder import RunFolder
 from penstock.settings import Settings
 
 log = logging.getLogger("penstock.keeper")
 
 PR_SET_PDEATHSIG = 1
+START_S = 30.0
 STOP_S = 10.0
+RUNNER_S = 10.0
+TOLD = (signal.SIGTERM, signal.SIGINT)
+"""What tells the family to end."""
+LOOK_S = 0.01
 BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
-LOOKS = 10
 STEADY_S = 30.0
 """A child that ran this long fell by accident, not by its nature: it is started again at once."""
 
@@ -63,85 +63,121 @@ class Keeper:
     settings: Settings
     children: list[Child] = field(default_factory=list)
     stopping: bool = False
+    address: str = ""
     wake_fds: tuple[int, int] = (-1, -1)
+    launched: subprocess.Popen[bytes] | None = None
+    """The runner that was launched last; it ended at once if the folder had one."""
     runner_fd: int = -1
-    """A descriptor of the runner's process, readable once it has ended."""
+    """A descriptor of the process of the runner that answers, readable once it has ended; -1 without one."""
+    runner_due: float = 0.0
 
     def run(self, ready: Callable[[dict[str, object]], None] | None = None) -> None:
         """Brings the family up, calls `ready` with what clients need to know, and keeps it until SIGTERM or SIGINT.
 
         Raises: Refused when the folder is in use, a port is taken, or no sandbox can be made.
         """
-        with lock(self.settings.data):
-            server.writer_socket(self.settings).unlink(missing_ok=True)  # of an engine that was killed
-            runner.launch(self.settings.data)  # nothing happens where one lives already
-            parts = server.prepare(self.settings)
-            api, doorway = (
-                bind(self.settings.host, self.settings.port),
-                bind(self.settings.host, self.settings.doorway_port),
-            )
-            ports = (api.getsockname()[1], doorway.getsockname()[1])
+        settings = self.settings
+        with presence.Lock(settings.data):
+            api, doorway = bind(settings.host, settings.port), bind(settings.host, settings.doorway_port)
+            server.writer_socket(settings).unlink(missing_ok=True)  # of an engine that was killed
+            self.launched = runner.launch(settings.data)  # it ends at once where one lives already
+            parts = server.prepare(settings)
+            ports = api.getsockname()[1], doorway.getsockname()[1]
+            self.address = presence.address_of(settings.host, ports[0])
             self.children = [
-                Child("engine", partial(server.run_engine, self.settings)),
-                *(
-                    Child(f"front-{n}", partial(server.run_front, self.settings, api, n))
-                    for n in range(self.settings.fronts)
-                ),
-                Child("doorway", partial(server.run_doorway, self.settings, doorway, ports[0])),
+                Child("engine", partial(server.run_engine, settings)),
+                *(Child(f"front-{n}", partial(server.run_front, settings, api, n)) for n in range(settings.fronts)),
+                Child("doorway", partial(server.run_doorway, settings, doorway, ports[0])),
             ]
             self._watch_signals()
             gc.collect()
             gc.freeze()  # shared pages stay shared
-            for child in self.children:
-                self._start(child)
-            self._hold_runner()
             about = {
                 "pid": os.getpid(),
-                "url": f"http://{self.settings.host}:{ports[0]}",
-                "doorway": f"{self.settings.host}:{ports[1]}",
+                "url": f"http://{self.address}",
+                "doorway": presence.address_of(settings.host, ports[1]),
                 **parts,
             }
             try:
-                self._await_health(ports[0])
-                write_about(self.settings.data, about)
-                if ready:
-                    ready(about)
-                self._keep()
+                for child in self.children:
+                    self._start(child)
+                self._hold_runner()
+                if self._await_health():
+                    presence.tell(settings.data, about)
+                    if ready:
+                        ready(about)
+                    self._keep()
             finally:
-                (self.settings.data / "server.json").unlink(missing_ok=True)
+                (settings.data / presence.ABOUT).unlink(missing_ok=True)
                 self._stop_all()
+                with suppress(OSError, ValueError):
+                    runner.ask(settings.data, {"op": "quit"})  # runs go on without it
 
     def _watch_signals(self) -> None:
         self.wake_fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self.wake_fds[1], warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in TOLD:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def _stop(self, *_: object) -> None:
         self.stopping = True
 
+    # --- the runner
     def _hold_runner(self) -> None:
-        """Takes hold of the runner that answers, whoever started it: a process that answers after it was taken is no other."""
-        if self.runner_fd >= 0:
-            os.close(self.runner_fd)
+        """Takes hold of the runner that answers, whoever started it: a process that answers after it was taken is no other.
+
+        Raises: Refused when none does.
+        """
         while True:
-            pid = runner.wait_ready(self.settings.data)["pid"]
+            pid = self._ask_runner()
             try:
                 self.runner_fd = os.pidfd_open(pid)
             except ProcessLookupError:
                 continue
-            if runner.wait_ready(self.settings.data)["pid"] == pid:
+            if self._ask_runner() == pid:
                 return
-            os.close(self.runner_fd)
+            self._let_runner_go()
 
+    def _ask_runner(self) -> int:
+        """The pid of the runner. Raises: Refused with its last words when it cannot start."""
+        said = self.settings.data / "logs" / "runner.log"
+        deadline = time.monotonic() + RUNNER_S
+        while time.monotonic() < deadline:
+            with suppress(OSError, ValueError):
+                return int(runner.ask(self.settings.data, {"op": "ping"})["pid"])
+            if self.launched and self.launched.poll():
+                words = said.read_text(errors="replace").strip().rpartition("\n")[2]
+                raise Refused(f"No sandbox can be made here: {words}. `penstock doctor` says what to do.")
+            time.sleep(LOOK_S)
+        raise Refused(f"The runner does not answer: see {said}.")
+
+    def _renew_runner(self) -> None:
+        """Starts a runner in place of one that ended; if that fails, again later. Runs go on meanwhile."""
+        log.warning("the runner ended; it is started again")
+        self._let_runner_go()
+        try:
+            self.launched = runner.launch(self.settings.data)
+            self._hold_runner()
+        except (Refused, OSError) as fault:
+            log.error("%s", fault)
+            self.runner_due = time.monotonic() + BACKOFF_S[-1]
+
+    def _let_runner_go(self) -> None:
+        if self.runner_fd >= 0:
+            os.close(self.runner_fd)
+        self.runner_fd = -1
+
+    # --- the children
     def _start(self, child: Child) -> None:
         parent = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)  # what comes before the child has handlers of its own waits
         pid = os.fork()
         if pid:
             child.pid, child.started = pid, time.monotonic()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
             return
         status = 1
         try:
@@ -153,6 +189,7 @@ class Keeper:
             for number in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keeper passes on what a terminal sends to all
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
             for fd in self.wake_fds:
                 os.close(fd)
             child.main()
@@ -169,27 +206,30 @@ class Keeper:
     def _keep(self) -> None:
         """Waits for signals; a child that fell is started again, the sooner the longer it had stood."""
         while not self.stopping:
-            if select.select([self.runner_fd], [], [], 0)[0]:
-                log.warning("the runner ended; it is started again")
-                runner.launch(self.settings.data)
-                self._hold_runner()
-            due = [child.due for child in self.children if not child.pid]
+            now = time.monotonic()
+            for child in self.children:
+                if not child.pid and child.due <= now:
+                    self._start(child)
+            if self._runner_ended() and self.runner_due <= now:
+                self._renew_runner()
+            due = [child.due for child in self.children if not child.pid] + [self.runner_due] * (self.runner_fd < 0)
             self._sleep(max(0.0, min(due) - time.monotonic()) if due else None)
             self._reap()
-            for child in self.children:
-                if not child.pid and child.due <= time.monotonic() and not self.stopping:
-                    self._start(child)
+
+    def _runner_ended(self) -> bool:
+        return self.runner_fd < 0 or bool(select.select([self.runner_fd], [], [], 0)[0])
 
     def _sleep(self, seconds: float | None) -> None:
+        """Until a signal, the end of the runner, or the time given."""
         watched = [fd for fd in (self.wake_fds[0], self.runner_fd) if fd >= 0]
         select.select(watched, [], [], seconds)
-        try:
+        with suppress(BlockingIOError):
             while os.read(self.wake_fds[0], 4096):
                 pass
-        except BlockingIOError:
-            pass
 
     def _reap(self) -> None:
+        if self.launched:
+            self.launched.poll()
         for child in self.children:
             if child.pid and os.waitpid(child.pid, os.WNOHANG)[0]:
                 now = time.monotonic()
@@ -199,25 +239,31 @@ class Keeper:
                 if not self.stopping:
                     log.warning("%s ended; it is started again", child.name)
 
-    def _await_health(self, port: int) -> None:
-        """Raises: Refused when a child cannot start."""
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and not self.stopping:
+    def _await_health(self) -> bool:
+        """Whether the server answers; False when it was told to end meanwhile.
+
+        Raises: Refused when a child cannot start.
+        """
+        log_file = self.settings.data / "server.log"
+        deadline = time.monotonic() + START_S
+        while not self.stopping:
             self._reap()
             if any(child.falls > 3 for child in self.children):
-                raise Refused(f"The server cannot start: see {self.settings.data / 'server.log'}.")
+                raise Refused(f"The server cannot start: see {log_file}.")
             for child in self.children:
                 if not child.pid and child.due <= time.monotonic():
                     self._start(child)
-            if server.writer_socket(self.settings).exists() and healthy(self.settings.host, port):
-                return
-            self._sleep(0.01)
-        if not self.stopping:
-            raise Refused(f"The server does not answer: see {self.settings.data / 'server.log'}.")
+            if server.writer_socket(self.settings).exists() and presence.healthy(self.address):
+                return True
+            if time.monotonic() > deadline:
+                raise Refused(f"The server does not answer: see {log_file}.")
+            self._sleep(LOOK_S)
+        return False
 
     def _stop_all(self) -> None:
         """Fronts and doorway first, so that nothing new comes in; the engine last."""
         self.stopping = True
+        self._let_runner_go()
         for names in (("front", "doorway"), ("engine",)):
             group = [child for child in self.children if child.pid and child.name.startswith(names)]
             for child in group:
@@ -232,50 +278,14 @@ class Keeper:
                             os.kill(child.pid, signal.SIGKILL)
 
 
-class lock:
-    """Holds the data folder against a second server.
-
-    Raises: Refused, with who holds it.
-    """
-
-    def __init__(self, data: Path):
-        self.data = data
-        self.fd = -1
-
-    def __enter__(self) -> lock:
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.fd = os.open(self.data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            self._take()
-        except BlockingIOError:
-            os.close(self.fd)
-            about = running(self.data)
-            where = f" at {about['url']} (pid {about['pid']})" if about else ""
-            raise Refused(
-                f"A server{where} is using the data folder {self.data}. `penstock down` stops it; `--data` names another folder."
-            ) from None
-        return self
-
-    def _take(self) -> None:
-        """Again for a moment: somebody who only looks holds it for less."""
-        for _ in range(LOOKS):
-            try:
-                return fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(0.01)
-        fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
-
-
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket.
 
     Raises: Refused when the port is taken or the address is none of ours.
     """
     try:
-        listening = socket.create_server((host, port), backlog=1024)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as fault:
         words = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else fault.strerror
         raise Refused(
@@ -283,77 +293,3 @@ def bind(host: str, port: int) -> socket.socket:
         ) from None
     listening.setblocking(False)
     return listening
-
-
-def healthy(host: str, port: int) -> bool:
-    """Whether a front answers."""
-    try:
-        with socket.create_connection((host, port), 1) as client:
-            client.sendall(
-                f"GET /_penstock/health HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
-            )
-            return client.recv(64).startswith(b"HTTP/1.1 200")
-    except OSError:
-        return False
-
-
-def write_about(data: Path, about: dict[str, object]) -> None:
-    temporary = data / ".server.json"
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(about, file)
-    temporary.rename(data / "server.json")
-
-
-def running(data: Path) -> dict[str, object] | None:
-    """What the server of this folder told about itself; None when none holds the folder."""
-    try:
-        about: dict[str, object] = json.loads((data / "server.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return about if held(data) else None  # where the lock is free, whoever wrote that is gone
-
-
-def held(data: Path) -> bool:
-    """Whether a server, or what is left of one, holds the folder. Those who look do not take each other for one."""
-    try:
-        fd = os.open(data / "server.lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-
-
-def end_runs(settings: Settings, kill: bool) -> int:
-    """Ends the runner when the server is down; with `kill` the runs too, else their supervisors go on without it.
-
-    Gives: how many runs go on.
-    """
-    live = [folder for folder in map(RunFolder, runs_of(settings.data)) if goes_on(folder)]
-    if kill:
-        for folder in live:
-            folder.ask_stop("stopped")
-        deadline = time.monotonic() + STOP_S
-        while any(map(goes_on, live)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-    with suppress(OSError, ValueError):
-        runner.ask(settings.data, {"op": "quit"})
-    return sum(map(goes_on, live))
-
-
-def runs_of(data: Path) -> list[Path]:
-    return (
-        sorted(path for path in (data / "runs").iterdir() if (path / "spec.json").exists())
-        if (data / "runs").is_dir()
-        else []
-    )
-
-
-def goes_on(folder: RunFolder) -> bool:
-    """Whether a supervisor holds the run."""
-    state = folder.look()
-    return state is not None and state.phase in (STARTING, RUNNING) and (folder.path / "lock").exists()

@@ -29,7 +29,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from penstock import authority, guests
+from penstock import authority, guests, presence
 from penstock.blobs.files import FileBlobs
 from penstock.doorway import Doorway, upstream_of
 from penstock.front import Front
@@ -283,7 +283,8 @@ def run_doorway(settings: Settings, listening: socket.socket, api_port: int) -> 
     token = json.loads((settings.data / "credentials.json").read_text())["proxy_token"]
     registries = read_indexes(os.environ).places()
     direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    doorway = Doorway(settings, token, (settings.host, api_port), upstream_of(), registries, direct)
+    front = presence.EVERY_ADDRESS.get(settings.host, settings.host), api_port
+    doorway = Doorway(settings, token, front, upstream_of(), registries, direct)
 
     async def serve() -> None:
         serving = asyncio.ensure_future(doorway.run(listening, doorway_socket(settings)))

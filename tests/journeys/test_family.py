@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from penstock import keeper
+from penstock import presence
 from tests.conftest import Boto, Family
 
 QUIET = {
@@ -35,7 +35,7 @@ def penstock(data: Path, *arguments: str, **more: str) -> subprocess.CompletedPr
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "data"
-    if keeper.held(tmp_path / "data"):
+    if presence.held(tmp_path / "data"):
         assert penstock(tmp_path / "data", "down", "--jobs").returncode == 0
 
 
@@ -51,7 +51,7 @@ def test_down_returns_when_all_have_ended_and_up_follows_at_once(folder: Path) -
     first = penstock(folder, "up", "--detach", "--json")
     assert first.returncode == 0, first.stderr
     assert penstock(folder, "down").returncode == 0
-    assert not keeper.held(folder)
+    assert not presence.held(folder)
     again = penstock(
         folder, "up", "--detach", "--json", PENSTOCK_PORT=json.loads(first.stdout)["url"].rpartition(":")[2]
     )

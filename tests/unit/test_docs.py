@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from penstock.cli import app, reference
+from penstock.cli import application, reference
 from penstock.services import SERVICES
 from penstock.settings import Settings
 
@@ -62,7 +62,7 @@ def test_every_setting_has_a_heading_and_is_read_somewhere() -> None:
 
 
 def test_every_command_that_a_page_names_exists() -> None:
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(application())
     known = {tuple(words.split()[1:]) for words, _ in reference.commands(root, "penstock")}
     groups = {words[0] for words in known if len(words) > 1}
     for page in PAGES:

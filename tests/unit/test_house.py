@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "console": (ROOT, "kernel"),
     "settings": (ROOT,),
     "hosts": (),
+    "presence": (ROOT,),
     "authority": (ROOT, "hosts"),
     "guests": (ROOT, "runs.handout"),
     "doorway": (ROOT, "authority", "guests", "hosts", "settings"),

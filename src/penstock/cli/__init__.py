@@ -5,21 +5,56 @@ Exit codes: 0 done; 1 what was asked for failed (an execution, a job); 2 Penstoc
 
 from __future__ import annotations
 
+import gc
+import importlib
 import sys
 
 import typer
 
 from penstock import Refused, __version__
-from penstock.cli import accounts, coverage, demo, family, images, logs, pipelines, world
 
-app = typer.Typer(
-    name="penstock",
-    help="Amazon SageMaker pipelines, executed for real on this machine.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "up": "family.up",
+    "down": "family.down",
+    "demo": "demo.demo",
+    "run": "pipelines.run",
+    "exec": "world.exec_",
+    "env": "world.env",
+    "logs": "logs.logs",
+    "doctor": "family.doctor",
+    "reset": "family.reset",
+    "coverage": "coverage.coverage",
+    "image": "images.app",
+    "account": "accounts.app",
+    "serve": "serve.serve",
+}
+"""Each command and where it is: only the module of the one that was typed is imported, so that `exec` costs no more than it must."""
+HIDDEN = ("serve",)
+PASSED_ON = {"exec": {"ignore_unknown_options": True, "allow_interspersed_args": False}}
+"""Commands whose options are a program's own."""
+
+
+def application(only: str | None = None) -> typer.Typer:
+    """The command line: with all commands, or with one."""
+    app = typer.Typer(
+        name="penstock",
+        help="Amazon SageMaker pipelines, executed for real on this machine.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(options)
+    gc.disable()  # imports make no garbage; looking for it takes a tenth of their time
+    for name in [only] if only else COMMANDS:
+        module, _, what = COMMANDS[name].partition(".")
+        found = getattr(importlib.import_module(f"penstock.cli.{module}"), what)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name, hidden=name in HIDDEN, context_settings=PASSED_ON.get(name))(found)
+    gc.enable()
+    return app
 
 
 def version(wanted: bool) -> None:
@@ -28,37 +63,21 @@ def version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     shown: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version."),
 ) -> None:
     pass
 
 
-for command in (
-    family.up,
-    family.down,
-    demo.demo,
-    pipelines.run,
-    world.exec_,
-    world.env,
-    logs.logs,
-    family.doctor,
-    family.reset,
-    coverage.coverage,
-):
-    settings = {"ignore_unknown_options": True, "allow_interspersed_args": False} if command is world.exec_ else {}
-    app.command(name=command.__name__.rstrip("_"), context_settings=settings)(command)
-app.add_typer(images.app, name="image")
-app.add_typer(accounts.app, name="account")
-
-
 def main() -> None:
     """Runs the command line; a refusal is one sentence on stderr."""
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        app()
+        application(first if first in COMMANDS else None)()
     except Refused as no:
         print(f"penstock: {no}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock import keeper
+from penstock import presence
 from penstock.runs import limits, sandbox
 from penstock.settings import Settings
 
@@ -89,7 +89,7 @@ def _disk(settings: Settings) -> Check:
 
 
 def _ports(settings: Settings) -> Check:
-    if keeper.running(settings.data):
+    if presence.running(settings.data):
         return Check("ports", "good", "in use by the server of this folder.")
     for port in (settings.port, settings.doorway_port):
         try:
@@ -105,11 +105,10 @@ def _ports(settings: Settings) -> Check:
 
 
 def _server(settings: Settings) -> Check:
-    about = keeper.running(settings.data)
+    about = presence.running(settings.data)
     if about is None:
         return Check("server", "good", "none is up on this folder.")
-    port = int(str(about["url"]).rpartition(":")[2])
-    if not keeper.healthy(settings.host, port):
+    if not presence.healthy(str(about["url"]).removeprefix("http://")):
         return Check(
             "server",
             "bad",

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import signal
-import sys
+import time
 from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from penstock import Refused, keeper
+from penstock import Refused, presence
 from penstock.cli import checks, world
 from penstock.cli.world import DataOption
+from penstock.runs import runner
+from penstock.runs.base import RUNNING, STARTING
+from penstock.runs.folder import RunFolder
+from penstock.settings import Settings
 
 console = Console(highlight=False)
+STOP_S = 30.0
+END_S = 10.0
 
 
 def up(
@@ -31,30 +36,19 @@ def up(
     fronts: Annotated[int | None, typer.Option(help="Processes that answer the API.", show_default="1")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what clients need as a JSON object.")] = False,
-    ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Start the server: in front of you, or with --detach in the background."""
     settings = world.settings_of(data, host=host, port=port, doorway_port=doorway_port, fronts=fronts)
     if detach:
-        if about := keeper.running(settings.data):
+        if about := presence.running(settings.data):
             raise Refused(f"A server is up already, at {about['url']} (pid {about['pid']}).")
         show(world.start_detached(settings, quiet=True), settings, as_json)
         return
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-
-    def ready(about: dict[str, Any]) -> None:
-        if ready_fd is not None:
-            os.write(ready_fd, json.dumps(about).encode() + b"\n")
-            os.close(ready_fd)
-        else:
-            show(about, settings, as_json)
-
-    keeper.Keeper(settings).run(ready)
+    command = world.server_command(settings, *(["--json"] if as_json else []))
+    os.execv(command[0], command)  # noqa: S606 - the process that the person started is the server
 
 
-def show(about: dict[str, Any], settings: Any, as_json: bool) -> None:
+def show(about: dict[str, Any], settings: Settings, as_json: bool) -> None:
     keys = world.credentials(settings)
     if as_json:
         print(
@@ -79,18 +73,52 @@ def down(
 ) -> None:
     """Stop the server."""
     settings = world.settings_of(data)
-    about = keeper.running(settings.data)
-    if about is None:
+    about = presence.running(settings.data)
+    if about is None and not presence.held(settings.data):
         raise Refused(f"No server is up on {settings.data}.")
-    with suppress(ProcessLookupError):  # killed a moment ago; its children are about to end
-        os.kill(int(str(about["pid"])), signal.SIGTERM)
-    if not world.wait_gone(settings.data, 30):
-        raise Refused(f"The server (pid {about['pid']}) does not end; see {settings.data / 'server.log'}.")
-    left = keeper.end_runs(settings, kill=jobs)
+    if about:
+        with suppress(ProcessLookupError):  # killed a moment ago; its children are about to end
+            os.kill(int(about["pid"]), signal.SIGTERM)
+    if not presence.await_gone(settings.data, STOP_S):
+        raise Refused(f"The server does not end; see {settings.data / 'server.log'}.")
+    if jobs:
+        end_runs(settings)
+    tell_down(runs_that_go_on(settings))
+
+
+def tell_down(going_on: int) -> None:
     console.print(
         "The server is down."
-        + (f" {left} running job(s) go on; `penstock down --jobs` would end them." if left else "")
+        + (f" {going_on} running job(s) go on; `penstock down --jobs` would have ended them." if going_on else "")
     )
+
+
+def runs_of(settings: Settings) -> list[RunFolder]:
+    folder = settings.data / "runs"
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [RunFolder(path) for path in paths if (path / "spec.json").exists()]
+
+
+def goes_on(folder: RunFolder) -> bool:
+    """Whether a supervisor holds the run."""
+    state = folder.look()
+    return state is not None and state.phase in (STARTING, RUNNING) and (folder.path / "lock").exists()
+
+
+def runs_that_go_on(settings: Settings) -> int:
+    return sum(map(goes_on, runs_of(settings)))
+
+
+def end_runs(settings: Settings) -> None:
+    """Ends the runs that go on without a server, and the runner that a killed server left behind."""
+    live = [folder for folder in runs_of(settings) if goes_on(folder)]
+    for folder in live:
+        folder.ask_stop("stopped")
+    deadline = time.monotonic() + END_S
+    while any(map(goes_on, live)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with suppress(OSError, ValueError):
+        runner.ask(settings.data, {"op": "quit"})
 
 
 def reset(
@@ -102,7 +130,7 @@ def reset(
 ) -> None:
     """Delete all state of the data folder: jobs, objects, models, credentials."""
     settings = world.settings_of(data)
-    if keeper.running(settings.data):
+    if presence.held(settings.data):
         raise Refused("The server is up: `penstock down` first.")
     if not settings.data.exists():
         raise Refused(f"There is no folder {settings.data}.")
@@ -110,7 +138,7 @@ def reset(
     parts = [path for path in sorted(settings.data.iterdir()) if path.name not in kept]
     if not yes:
         typer.confirm(f"Delete everything in {settings.data}{' but its images' if kept else ''}?", abort=True)
-    keeper.end_runs(settings, kill=True)
+    end_runs(settings)
     for path in parts:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(
             missing_ok=True

@@ -96,7 +96,7 @@ def shown_value(value: Any) -> str:
 
 # --- commands
 def cli_page() -> str:
-    root: Any = typer.main.get_command(cli.app)
+    root: Any = typer.main.get_command(cli.application())
     codes = inspect.getdoc(cli) or ""
     parts = [NOTE, "# Commands\n", codes.partition("\n\n")[2] + "\n"]
     for path, command in commands(root, "penstock"):

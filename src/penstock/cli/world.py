@@ -7,13 +7,12 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from penstock import Refused, hosts, keeper
+from penstock import Refused, hosts, presence
 from penstock.settings import Settings
 
 DataOption = Annotated[
@@ -99,47 +98,37 @@ def ensure_up(settings: Settings, quiet: bool = False) -> dict[str, Any]:
 
     Raises: Refused with the server's own words when it cannot start.
     """
-    about = keeper.running(settings.data)
-    if about:
-        return dict(about)
+    if about := presence.running(settings.data):
+        return about
     try:
         return start_detached(settings, quiet=quiet)
     except Refused:  # maybe because somebody else is starting it at this moment
-        deadline = time.monotonic() + START_S
-        while keeper.held(settings.data) and time.monotonic() < deadline:
-            if about := keeper.running(settings.data):
-                return dict(about)
-            time.sleep(0.02)
+        if about := presence.await_running(settings.data, START_S):
+            return about
         raise
 
 
+def server_command(settings: Settings, *more: str) -> list[str]:
+    """The command whose process is the server. What else is set, it reads from the environment."""
+    given = {"data": settings.data, "host": settings.host, "port": settings.port, "doorway-port": settings.doorway_port}
+    options = [
+        word for name, value in {**given, "fronts": settings.fronts}.items() for word in (f"--{name}", str(value))
+    ]
+    return [sys.executable, "-P", "-m", "penstock", "serve", *options, *more]  # -P: no module of this folder's
+
+
 def start_detached(settings: Settings, quiet: bool = False) -> dict[str, Any]:
+    """Starts a server in the background; what it tells about itself.
+
+    Raises: Refused with its last words.
+    """
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = settings.data / "server.log"
-    options = [
-        "--host",
-        settings.host,
-        "--port",
-        str(settings.port),
-        "--doorway-port",
-        str(settings.doorway_port),
-        "--fronts",
-        str(settings.fronts),
-    ]
     read_end, write_end = os.pipe()
     with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
+        began = out.seek(0, os.SEEK_END)
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "penstock",
-                "up",
-                "--data",
-                str(settings.data),
-                *options,
-                "--ready-fd",
-                str(write_end),
-            ],
+            server_command(settings, "--ready-fd", str(write_end)),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -152,11 +141,12 @@ def start_detached(settings: Settings, quiet: bool = False) -> dict[str, Any]:
         text = ready.readline()  # a line once it is ready, nothing if it ended
     if not text:
         process.wait(START_S)
-        words = log.read_text(errors="replace").strip().splitlines()
+        words = log.read_bytes()[began:].decode(errors="replace").strip().splitlines()
         raise Refused(words[-1].removeprefix("penstock: ") if words else "The server ended without a word.")
+    about: dict[str, Any] = json.loads(text)
     if not quiet:
-        print(f"penstock: a server is up at {json.loads(text)['url']} (`penstock down` stops it)", file=sys.stderr)
-    return dict(json.loads(text))
+        print(f"penstock: a server is up at {about['url']} (`penstock down` stops it)", file=sys.stderr)
+    return about
 
 
 def exec_(
@@ -187,13 +177,3 @@ def env(
     print("\n".join(f"unset {name}" for name in sorted(os.environ) if is_foreign(name)) or "# Penstock")
     for name, value in found.items():
         print(f"export {name}={shlex.quote(value)}")
-
-
-def wait_gone(data: Path, seconds: float) -> bool:
-    """Waits until no server holds the folder: its last process has ended then."""
-    deadline = time.monotonic() + seconds
-    while keeper.held(data):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
