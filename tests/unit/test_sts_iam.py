@@ -10,8 +10,11 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from penstock.kernel.auth import make_key
+from penstock.kernel.call import Caller
 from penstock.services.iam.rules import check_policy, check_trust
 from penstock.services.sts.rules import trusts
+from penstock.store.records import Change
 
 ALLOW = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
 TRUST = {
@@ -95,6 +98,19 @@ def test_a_session_is_not_longer_than_its_role_allows(client: Any) -> None:
     )  # fmt: skip
     client("iam").update_role(RoleName="Short", MaxSessionDuration=7200)
     assert client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="mine", DurationSeconds=7200)["Credentials"]
+
+
+def test_a_session_is_refused_when_the_key_it_was_made_of_is_gone(client: Any, house: Any) -> None:
+    """As of a job that has ended while it assumed a role."""
+    now = house.app.clock.now()
+    caller = Caller(client.account, f"arn:aws:sts::{client.account}:assumed-role/x/y")
+    root = make_key(caller, now, now + 600)
+    made = make_key(caller, now, now + 600, root.name)
+    house.app.store.commit(Change(puts=[root, made]))
+    credentials = {"AccessKeyId": made.name, **made.body}
+    assert session_of(client, credentials, "sts").get_caller_identity()["Account"] == client.account
+    house.app.store.commit(Change(deletes=[house.app.store.get(root.ref)]))
+    assert refused(session_of(client, credentials, "sts").get_caller_identity)[0] == "InvalidClientTokenId"
 
 
 def test_a_session_shorter_than_fifteen_minutes_is_refused(client: Any) -> None:

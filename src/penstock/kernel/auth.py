@@ -13,7 +13,7 @@ from typing import Any
 from penstock.kernel import ids, sigv4
 from penstock.kernel.call import Caller
 from penstock.store.base import Store
-from penstock.store.records import GLOBAL, Document, Ref
+from penstock.store.records import GLOBAL, Document, Query, Ref
 from penstock.wire.message import Request
 
 KEY = "iam.access-key"
@@ -23,9 +23,10 @@ def key_ref(access_key: str) -> Ref:
     return Ref(KEY, GLOBAL, GLOBAL, access_key)
 
 
-def make_key(caller: Caller, now: float, expires: float | None = None) -> Document:
+def make_key(caller: Caller, now: float, expires: float | None = None, root: str = "") -> Document:
     """A new access key that stands for the caller; with `expires` a temporary one, with a session token.
 
+    Takes: `root`, the key with which this one ends: what a run makes of its credentials is good for as long as the run.
     Gives: a document to put; body: SecretAccessKey, SessionToken and Expiration when temporary.
     """
     name = ("ASIA" if expires else "AKIA") + ids.word(16, ids.UPPER)
@@ -39,6 +40,8 @@ def make_key(caller: Caller, now: float, expires: float | None = None) -> Docume
             "run": caller.run,
         },
     }
+    if root:
+        body["_root"] = root
     if expires:
         body |= {"SessionToken": secrets.token_urlsafe(96), "Expiration": expires}
     return Document(
@@ -52,6 +55,17 @@ def make_key(caller: Caller, now: float, expires: float | None = None) -> Docume
         updated=now,
         body=body,
     )
+
+
+def root_of(store: Store, caller: Caller) -> str:
+    """The key that a run was given, whichever of those made of it the caller uses; nothing for people."""
+    key = store.get(key_ref(caller.access_key)) if caller.run else None
+    return str(key.body.get("_root", key.name)) if key else ""
+
+
+def keys_of_run(store: Store, run: str) -> list[Document]:
+    """All keys that a run has: the one it was given, and those it made of it."""
+    return list(store.page(Query(kind=KEY, parent=run, limit=100_000)))
 
 
 def authenticate(
@@ -69,6 +83,8 @@ def authenticate(
         raise sigv4.AuthError("unknown-token", "The security token included in the request is invalid.")
     if token is not None and key.body["Expiration"] < now:
         raise sigv4.AuthError("expired-token", "The security token included in the request is expired")
+    if (root := key.body.get("_root")) and store.get(key_ref(root)) is None:
+        raise sigv4.AuthError("unknown-key", scope.access_key)
     chunks = sigv4.verify(request, scope, key.body["SecretAccessKey"], now, body_sha256)
     known = key.body["_caller"]
     caller = Caller(access_key=key.name, **known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from penstock.kernel.auth import key_ref, make_key
+from penstock.kernel.auth import key_ref, make_key, root_of
 from penstock.kernel.call import Call, Caller
 from penstock.kernel.errors import ServiceError
 from penstock.services.sts import rules
@@ -24,7 +24,8 @@ def assume_role(call: Call) -> dict[str, Any]:
     """Gives temporary credentials of a role.
 
     Raises: ServiceError AccessDenied for a role that is not there, or of an account that does not trust the caller.
-    Differs: within an account every caller may assume every role; the hour's limit of role chaining is not held.
+    Differs: within an account every caller may assume every role; the hour's limit of role chaining is not held. What a
+        job assumes ends with the job.
     """
     given = call.params
     role = _role(call, given["RoleArn"])
@@ -41,7 +42,8 @@ def assume_role(call: Call) -> dict[str, Any]:
         session_policy=_policy(given.get("Policy", "")),
         run=call.caller.run,
     )
-    key = call.put(make_key(caller, call.now, call.now + duration_s))
+    root = root_of(call.app.store, call.caller)
+    key = call.put(make_key(caller, call.now, call.now + duration_s, root))
     answer = {"Credentials": _credentials(key), "AssumedRoleUser": {"AssumedRoleId": caller.user_id, "Arn": caller.arn}}
     if source := given.get("SourceIdentity"):
         answer["SourceIdentity"] = source
