@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from penstock.kernel import auth
+from penstock.kernel.call import Caller
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import Environment, ImageError, Result, RunSpec, RunState
 from penstock.services.sagemaker import jobs
@@ -295,6 +296,23 @@ def test_the_jobs_credentials_are_its_roles_and_end_with_it(made: Jobs):
     made.runs.say(phase="ended", exit_code=0, started=1.0, ended=2.0)
     made.step(document)
     assert made.world.app.store.get(key.ref) is None
+
+
+def test_what_a_job_makes_of_its_credentials_ends_with_it(made: Jobs):
+    document = made.train()
+    made.step(document)
+    app, name = made.world.app, made.runs.spec.env["AWS_ACCESS_KEY_ID"]
+    made_of_it = []
+    for _ in range(2):  # a session, and a session of that session
+        call = made.world.call()
+        call.caller = Caller(document.account, "arn:aws:sts::123456789012:assumed-role/x/y", access_key=name, run=document.body["_run"])
+        name = call.other("sts", "AssumeRole", RoleArn=ROLE, RoleSessionName="mine")["Credentials"]["AccessKeyId"]
+        app.store.commit(call.change)
+        made_of_it.append(app.store.get(auth.key_ref(name)))
+    assert {key.body["_root"] for key in made_of_it} == {made.runs.spec.env["AWS_ACCESS_KEY_ID"]}
+    made.runs.say(phase="ended", exit_code=0, started=1.0, ended=2.0)
+    made.step(document)
+    assert auth.keys_of_run(app.store, document.body["_run"]) == []
 
 
 def test_an_isolated_job_has_no_network_and_no_credentials(made: Jobs):
@@ -683,6 +701,21 @@ def test_what_aws_refuses_at_once_is_refused_and_nothing_is_kept(made: Jobs, mor
     assert code == "ValidationException"
     assert sentence in message
     assert made.world("sagemaker", "ListTrainingJobs")["TrainingJobSummaries"] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "where"),
+    [
+        ({"Environment": {"A": "x\0--bind\0/\0/host"}}, "environment.A"),
+        ({"Environment": {"A\0--bind": "x"}}, "environment"),
+        ({"HyperParameters": {"a": "\0"}}, "hyperParameters.a"),
+    ],
+)
+def test_a_nul_character_is_refused(made: Jobs, more: dict[str, Any], where: str):
+    """It would end an argument of bubblewrap, and begin an option."""
+    with pytest.raises(ServiceError) as refused:
+        made.train(**more)
+    assert (refused.value.code, where in refused.value.message) == ("ValidationException", True)
 
 
 def test_jobs_are_listed_newest_first_by_status_and_name(made: Jobs):

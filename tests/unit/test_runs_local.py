@@ -85,6 +85,14 @@ def test_an_input_that_is_not_there_is_told_by_its_path(runs: Runs) -> None:
     assert "/no/such/blob" in state.message
 
 
+@pytest.mark.parametrize("value", ["x\0--bind\0/\0/host", "\0"])
+def test_an_environment_with_a_nul_never_becomes_options_of_bubblewrap(runs: Runs, value: str) -> None:
+    spec = runs.shell(f"nul-{len(value)}", "true")
+    spec.env["CRAFTED"] = value
+    state = runs.run(spec)
+    assert (state.reason, "NUL" in state.message) == ("sandbox", True)
+
+
 @pytest.mark.parametrize("target", ["opt/x", "/opt/../etc/x", "/opt//x", "/a\0b"])
 def test_an_input_with_a_crooked_target_is_refused(runs: Runs, target: str) -> None:
     name = f"crooked-{hashlib.md5(target.encode()).hexdigest()}"
@@ -152,6 +160,21 @@ except OSError as e: print('stopped', e.errno)
     state = runs.run(runs.python("bomb", script, timeout_s=1, grace_s=0.2, memory_bytes=192 * MB))
     assert state.reason in ("", "memory", "exit", "timeout")
     assert state.ended - state.started < 10
+
+
+def test_a_supervisor_without_room_for_a_thread_does_without(runs: Runs) -> None:
+    """The program has taken all the processes of the cell that its supervisor is still in."""
+    if "pids" not in limits.find_means(take=False).folders:
+        pytest.skip("no cgroup counts processes here")
+    script = """
+import os, time
+try:
+    while True:
+        if not os.fork(): time.sleep(60); os._exit(0)
+except OSError: time.sleep(0.5); os._exit(3)
+"""
+    state = runs.run(runs.python("no-thread", script, processes=24, memory_bytes=512 * MB))
+    assert (state.reason, state.exit_code) == ("exit", 3)
 
 
 def test_too_much_on_disk_ends_the_run_with_that_reason(runs: Runs) -> None:

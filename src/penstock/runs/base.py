@@ -95,6 +95,10 @@ class RunSpec:
     """Per instance."""
     memory_bytes: int = 1 << 30
     disk_bytes: int = 30 << 30
+    processes: int = 8192
+    """Per instance, threads included; held where a cgroup counts them."""
+    log_bytes: int = 1 << 30
+    """What an instance's log keeps; the program goes on."""
     gpus: int = 0
     timeout_s: float = 86400.0
     """Then SIGTERM, and SIGKILL after `grace_s`; the run's reason is "timeout"."""

@@ -140,6 +140,11 @@ class Cell:
         if "pids" in self.folders:
             _write(f"{self.folders['pids']}/pids.max", PROCESSES)
 
+    def count(self, processes: int) -> None:
+        """Sets how many processes there may be."""
+        if "pids" in self.folders:
+            _write(f"{self.folders['pids']}/pids.max", processes)
+
     def limit(self, memory_bytes: int, cpus: float) -> bool:
         """Sets the limits; False if more memory is in use already and cannot be had back."""
         if self._means.version == 2:

@@ -267,9 +267,14 @@ def digest(fd: int, size_bytes: int) -> tuple[str, str]:
             md5.update(piece)
         return sha256.hexdigest(), md5.hexdigest()
     beside = threading.Thread(target=_feed, args=(md5, fd))
-    beside.start()
-    _feed(sha256, fd)
-    beside.join()
+    try:
+        beside.start()
+    except RuntimeError:  # no room for a thread: one after the other
+        _feed(md5, fd)
+        _feed(sha256, fd)
+    else:
+        _feed(sha256, fd)
+        beside.join()
     return sha256.hexdigest(), md5.hexdigest()
 
 

@@ -215,6 +215,17 @@ def bwrap_arguments(
     return [*arguments, "--chdir", spec.cwd]
 
 
+def pack_options(options: Iterable[str]) -> bytes:
+    """Options as bubblewrap reads them by `--args`: what holds a NUL would be several options, and a way out of the sandbox.
+
+    Raises: ValueError.
+    """
+    packed = [os.fsencode(option) for option in options]
+    if any(b"\0" in option for option in packed):
+        raise ValueError("a NUL character in the environment or in a path")
+    return b"".join(option + b"\0" for option in packed)
+
+
 def _cover_proc() -> Iterator[str]:
     """Makes read-only, or hides, what of /proc the host's root may use: some files there ask for the user, not for capabilities."""
     for name in READ_ONLY_PROC:

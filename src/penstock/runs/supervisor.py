@@ -164,7 +164,7 @@ class Attempt:
         """Opens one instance's log and sets its limits."""
         log = Path(instance.log or self.folder.path / f"{instance.host}.log")
         cell = limits.Cell(self.means, f"{self.cell.name}.{number}") if number else self.cell
-        self.programs.append(Program(instance, LogPump(log), cell))
+        self.programs.append(Program(instance, LogPump(log, self.spec.log_bytes), cell))
 
     def _make_network(self) -> None:
         setup = self.order.setup
@@ -196,7 +196,10 @@ class Attempt:
         In a thread, since the kernel may take 10 ms. What a program does in its first LEAVE_S harms nobody, and short ones are spared.
         """
         self.times.leave = float("inf")
-        threading.Thread(target=self._limit, daemon=True).start()
+        try:
+            threading.Thread(target=self._limit, daemon=True).start()
+        except RuntimeError:  # the program has taken all the processes that its cell may have
+            self._limit()
 
     def _limit(self) -> None:
         self.cell.leave()
@@ -215,11 +218,12 @@ class Attempt:
         arguments = os.memfd_create("arguments")
         # By descriptor, not on the command line: the environment holds credentials, and `ps` shows command lines.
         with open(arguments, "wb", closefd=False) as file:
-            file.write(b"".join(os.fsencode(option) + b"\0" for option in options))
+            file.write(sandbox.pack_options(options))
         os.lseek(arguments, 0, os.SEEK_SET)
         status, telling = os.pipe2(os.O_CLOEXEC)
         if program.cell is not self.cell:
             program.cell.enter()
+        program.cell.count(self.spec.processes)
         bwrap = self.order.setup.bwrap
         options = ["--args", str(arguments), "--json-status-fd", str(telling)]
         with limits.oom_as_program(), self.ground.as_job():

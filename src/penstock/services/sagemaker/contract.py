@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.kernel.errors import invalid
 from penstock.runs.base import Input, RunState
 
 HOMOGENEOUS = "homogeneousCluster"
@@ -113,6 +114,23 @@ def run_environment(
         )
         env |= dict.fromkeys(names, CERTIFICATES)
     return {**env, **own, **given}
+
+
+def refuse_nul(value: Any, path: str = "") -> None:
+    """Raises: ServiceError (ValidationException) for a NUL character anywhere in an operation's parameters.
+
+    No environment, command line or path can hold one; what makes a sandbox of them would take it for an end.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
+            raise invalid(f"Value at '{path}' failed to satisfy constraint: Member must not contain a NUL character")
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            refuse_nul(name, path)
+            refuse_nul(inner, f"{path}.{name}" if path else name[:1].lower() + name[1:])
+    elif isinstance(value, Sequence):
+        for number, inner in enumerate(value, 1):
+            refuse_nul(inner, f"{path}.{number}.member")
 
 
 # --- how it ended

@@ -147,8 +147,12 @@ def stream_name(document: Document, host: str) -> str:
 
 
 def begin(call: Call, document: Document) -> None:
-    """Gives a new job its run's credentials, tells of it, and has the engine look."""
+    """Gives a new job its run's credentials, tells of it, and has the engine look.
+
+    Raises: ServiceError for a text that no program can be given.
+    """
     body = document.body
+    contract.refuse_nul(call.params)
     body["_run"] = run_name(document)
     _give_key(call, document)
     call.put(document)
@@ -301,7 +305,7 @@ def _end(call: Call, kind: Kind, document: Document, state: RunState, fault: str
     kind.end(call, document, state, fault)
     for member in ("_published", "_continuous"):
         document.body.pop(member, None)
-    if key := call.find(auth.key_ref(document.body["_key"])):
+    for key in auth.keys_of_run(call.app.store, document.body["_run"]):
         call.delete(key)
     kind.resource.save(call, document)
     _tell(call, document)

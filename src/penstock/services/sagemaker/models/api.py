@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.kernel.errors import invalid
+from penstock.services.sagemaker import contract
 from penstock.services.sagemaker.models.state import MODEL
 from penstock.services.sagemaker.registry.state import PACKAGE
 from penstock.services.sagemaker.roles import require_role
@@ -23,6 +24,7 @@ def create_model(call: Call) -> dict[str, Any]:
     Differs: whether the model data is there is seen when the model runs.
     """
     given = call.params
+    contract.refuse_nul(given)
     if MODEL.find(call, given["ModelName"]):
         raise MODEL.error(MODEL.exists, call, given["ModelName"])
     if role := given.get("ExecutionRoleArn"):
