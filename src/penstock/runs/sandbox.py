@@ -18,11 +18,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from penstock import Refused
-from penstock.runs import linux
+from penstock.runs import linux, seccomp
 from penstock.runs.base import Instance, RunSpec
 from penstock.runs.folder import Setup, remove_tree
 
@@ -77,6 +77,8 @@ class House:
     """Programs run as JOB_ID on the host, not as the server's user (which is root)."""
     as_root: bool = False
     """Programs run as the host's root, since the kernel cannot map them to another user."""
+    calls: bytes = field(default_factory=seccomp.filter_program)
+    """The filter of system calls; empty where the kernel has none."""
 
 
 def find_bwrap() -> str | None:
@@ -226,6 +228,15 @@ def pack_options(options: Iterable[str]) -> bytes:
     return b"".join(option + b"\0" for option in packed)
 
 
+def hand_over(name: str, data: bytes) -> int:
+    """A file in memory that bubblewrap reads by its descriptor."""
+    fd = os.memfd_create(name)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(data)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
 def _cover_proc() -> Iterator[str]:
     """Makes read-only, or hides, what of /proc the host's root may use: some files there ask for the user, not for capabilities."""
     for name in READ_ONLY_PROC:
@@ -334,7 +345,12 @@ def try_out(bwrap: str, folder: Path) -> Probe:
     failure = ""
     for disable in (True, False):
         arguments = bwrap_arguments(RunSpec("probe"), Instance(), str(root), (), disable, os.geteuid() == 0)
-        done = subprocess.run([bwrap, *arguments, "--", "/usr/bin/env", "true"], capture_output=True, text=True, env={})
+        calls = hand_over("calls", seccomp.filter_program())
+        arguments += ["--seccomp", str(calls)] if os.fstat(calls).st_size else []
+        done = subprocess.run(
+            [bwrap, *arguments, "--", "/usr/bin/env", "true"], capture_output=True, text=True, env={}, pass_fds=[calls]
+        )
+        os.close(calls)
         if done.returncode == 0:
             return Probe(True, bwrap, overlay, disable, "Sandboxes work." + ("" if overlay else " Without overlays."))
         failure = done.stderr.strip() or f"exit code {done.returncode}"

@@ -215,26 +215,25 @@ class Attempt:
             self.spec, program.instance, self.roots.merged[host].merged, self.roots.bound[host],
             self.order.setup.disable_userns, self.house.as_root,
         )  # fmt: skip
-        arguments = os.memfd_create("arguments")
         # By descriptor, not on the command line: the environment holds credentials, and `ps` shows command lines.
-        with open(arguments, "wb", closefd=False) as file:
-            file.write(sandbox.pack_options(options))
-        os.lseek(arguments, 0, os.SEEK_SET)
+        arguments = sandbox.hand_over("arguments", sandbox.pack_options(options))
+        calls = sandbox.hand_over("calls", self.house.calls)
         status, telling = os.pipe2(os.O_CLOEXEC)
         if program.cell is not self.cell:
             program.cell.enter()
         program.cell.count(self.spec.processes)
         bwrap = self.order.setup.bwrap
         options = ["--args", str(arguments), "--json-status-fd", str(telling)]
+        options += ["--seccomp", str(calls)] if self.house.calls else []
         with limits.oom_as_program(), self.ground.as_job():
             program.pid = _spawn(
-                [bwrap, *options, "--", *self.spec.command], program.pump.writing, (arguments, telling)
+                [bwrap, *options, "--", *self.spec.command], program.pump.writing, (arguments, calls, telling)
             )
         limits.make_nice(program.pid)
         if program.cell is not self.cell:
             self.cell.enter()
         program.process = os.pidfd_open(program.pid)
-        for fd in (arguments, telling, program.pump.writing):
+        for fd in (arguments, calls, telling, program.pump.writing):
             os.close(fd)
         os.set_blocking(status, False)
         self.selector.register(status, selectors.EVENT_READ, lambda: self._read_status(program, status))
