@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.store.base import Store, Work
@@ -20,6 +21,7 @@ from penstock.store.records import (
     Document,
     Event,
     ObjectDelete,
+    ObjectMeta,
     ObjectPage,
     ObjectPut,
     ObjectQuery,
@@ -412,6 +414,14 @@ class StoreContract:
         assert [row.version_id for row in self.versions(store).rows] == ["v2"]
         store.commit(Change(rows=[ObjectDelete(bucket="b", key="k", version_id="v2")]))
         assert store.object("b", "k") is None
+
+    def test_what_is_said_of_a_version_changes_in_its_place(self, store: Store) -> None:
+        store.commit(Change(rows=[obj("k", "v1", etag="1"), obj("k", "v2", etag="2")]))
+        said = ObjectMeta(bucket="b", key="k", version_id="v1", etag="1", meta={"a": "b"})
+        store.commit(Change(rows=[said]))
+        assert [(row.version_id, row.meta) for row in self.versions(store).rows] == [("v2", {}), ("v1", {"a": "b"})]
+        with pytest.raises(Stale):
+            store.commit(Change(rows=[msgspec.structs.replace(said, etag="2")]))
 
     def test_a_bucket_is_held_to_be_empty(self, store: Store) -> None:
         store.commit(Change(rows=[BucketEmpty(bucket="b")]))

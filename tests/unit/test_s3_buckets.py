@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -149,7 +150,14 @@ def test_an_object_put_while_its_bucket_is_deleted_keeps_the_bucket(world: Any, 
 # --- settings
 
 RULE = {"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}
-POLICY = '{"Version": "2012-10-17", "Statement": []}'
+POLICY = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{BUCKET}/*"},
+        ],
+    }
+)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import urllib.error
 import urllib.request
@@ -169,7 +170,13 @@ def test_buckets_and_their_settings(s3: Any, bucket: str, client: Any) -> None:
     assert bucket in [each["Name"] for each in s3.list_buckets()["Buckets"]]
     with refused("NoSuchBucketPolicy", 404):
         s3.get_bucket_policy(Bucket=bucket)
-    policy = '{"Version":"2012-10-17","Statement":[]}'
+    allowed = {
+        "Effect": "Allow",
+        "Principal": {"AWS": "111122223333"},
+        "Action": "s3:*",
+        "Resource": f"arn:aws:s3:::{bucket}",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
     s3.put_bucket_policy(Bucket=bucket, Policy=policy)
     assert s3.get_bucket_policy(Bucket=bucket)["Policy"] == policy
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})

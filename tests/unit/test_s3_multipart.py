@@ -274,11 +274,19 @@ def test_uploads_are_listed_by_key_in_pages(s3: Any) -> None:
 
 
 def test_attributes_tell_the_parts(s3: Any) -> None:
-    upload, parts = begin(s3, FIRST, SECOND)
+    upload, parts = begin(s3, FIRST, SECOND, ChecksumAlgorithm="SHA256")
     complete(s3, upload, parts)
     told = s3("GetObjectAttributes", ObjectAttributes=["ObjectParts"], MaxParts=1)["ObjectParts"]
     assert (told["TotalPartsCount"], told["IsTruncated"]) == (2, True)
-    assert told["Parts"] == [{"PartNumber": 1, "Size": len(FIRST)}]
+    assert told["Parts"] == [
+        {"PartNumber": 1, "Size": len(FIRST), "ChecksumSHA256": parts[0]["ChecksumSHA256"]},
+    ]
+
+
+def test_parts_without_a_chosen_checksum_are_only_counted(s3: Any) -> None:
+    complete(s3, *begin(s3, FIRST, SECOND))
+    told = s3("GetObjectAttributes", ObjectAttributes=["ObjectParts"])["ObjectParts"]
+    assert told == {"TotalPartsCount": 2}
 
 
 # --- the collector

@@ -44,6 +44,38 @@ def b64(digest: bytes) -> str:
 # --- bytes
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("plain", "plain"),
+        ("Ã\x84MÃ\x84ZÃ\x95Ã\x91 S3", "=?UTF-8?B?w4PChE3Dg8KEWsODwpXDg8KRIFMz?="),  # AWS's own example
+        (
+            "=?UTF-8?Q?=C3=83=C2=84M=C3=83=C2=84Z=C3=83=C2=95=C3=83=C2=91_S3?=",
+            "=?UTF-8?B?w4PChE3Dg8KEWsODwpXDg8KRIFMz?=",
+        ),
+        ("=?UTF-8?B?w6k=?= =?UTF-8?Q?=C3=A9?=", "=?UTF-8?B?w6nDqQ==?="),
+        ("Hello World\xe9", "=?UTF-8?Q?Hello_World=C3=A9?="),
+        ("=?nonsense?Q?x?=", "=?nonsense?Q?x?="),
+    ],
+)
+def test_user_metadata_travels_as_rfc_2047_says(s3: Any, given: str, shown: str) -> None:
+    s3("PutObject", Key="k", Body=b"", Metadata={"NAME": given})
+    assert s3("HeadObject", Key="k")["Metadata"] == {"name": shown}
+
+
+def test_metadata_that_no_header_can_hold_is_counted(s3: Any) -> None:
+    s3("PutObject", Key="k", Body=b"", Metadata={"a": "=?UTF-8?Q?x=0D=0Ay?=", "b": "c"})
+    head = s3("HeadObject", Key="k")
+    assert (head["Metadata"], head["MissingMeta"]) == ({"b": "c"}, 1)
+
+
+@pytest.mark.parametrize("value", ["a\r\nb: c", "é€"])
+def test_an_answers_header_cannot_be_told_what_none_can_hold(s3: Any, value: str) -> None:
+    s3("PutObject", Key="k", Body=b"")
+    with refused("InvalidArgument"):
+        s3("GetObject", Key="k", ResponseContentDisposition=value)
+
+
 @pytest.mark.parametrize("data", [b"", b"a", BIG[:65_536], BIG[:65_537], BIG])
 def test_an_object_comes_back_with_its_md5_as_etag(s3: Any, data: bytes) -> None:
     put = s3("PutObject", Key="k", Body=data)
@@ -358,7 +390,18 @@ def test_a_deletion_hides_and_can_be_taken_back(versions: Any) -> None:
 def test_an_unknown_version_is_told(versions: Any) -> None:
     versions("PutObject", Key="k", Body=b"1")
     with refused("NoSuchVersion"):
+        versions("GetObject", Key="k", VersionId="v" * 32)
+    with refused("InvalidArgument"):
         versions("GetObject", Key="k", VersionId="none")
+
+
+def test_an_old_version_is_tagged_in_its_place(versions: Any) -> None:
+    old = versions("PutObject", Key="k", Body=b"1")["VersionId"]
+    new = versions("PutObject", Key="k", Body=b"2")["VersionId"]
+    versions("PutObjectTagging", Key="k", VersionId=old, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+    assert versions("GetObjectTagging", Key="k", VersionId=old)["TagSet"] == [{"Key": "a", "Value": "b"}]
+    assert versions("GetObjectTagging", Key="k") == {"TagSet": [], "VersionId": new}
+    assert [each["VersionId"] for each in versions("ListObjectVersions")["Versions"]] == [new, old]
 
 
 def test_suspended_versioning_overwrites_the_null_version(versions: Any) -> None:

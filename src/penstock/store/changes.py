@@ -7,6 +7,7 @@ from penstock.store.records import (
     BucketEmpty,
     Change,
     ObjectDelete,
+    ObjectMeta,
     ObjectPut,
     Points,
     Row,
@@ -58,6 +59,8 @@ def _apply_row(run: Run, row: Row, now: float) -> None:
             objects.put(run, row)
         case ObjectDelete():
             objects.delete(run, row)
+        case ObjectMeta():
+            objects.set_meta(run, row)
         case BucketEmpty():
             objects.check_empty(run, row)
         case UploadPart():

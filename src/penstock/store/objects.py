@@ -12,6 +12,7 @@ from penstock.store.documents import beyond, text
 from penstock.store.records import (
     BucketEmpty,
     ObjectDelete,
+    ObjectMeta,
     ObjectPage,
     ObjectPut,
     ObjectQuery,
@@ -38,6 +39,7 @@ VALUES (:bucket, :key, :version_id, 1, :marker, :modified, :size_bytes, :etag, :
 BLOB_PUT = "INSERT INTO object_blobs (seq, sha256) VALUES (:seq, :sha256) ON CONFLICT DO NOTHING"
 DELETE = f"DELETE FROM objects WHERE {KEY} AND version_id = :version_id RETURNING latest"
 PROMOTE = f"UPDATE objects SET latest = 1 WHERE seq = (SELECT max(seq) FROM objects WHERE {KEY})"
+SET_META = f"UPDATE objects SET meta = :meta WHERE {KEY} AND version_id = :version_id AND etag = :etag"
 
 ANY = "SELECT 1 FROM objects WHERE bucket = :bucket LIMIT 1"
 
@@ -120,6 +122,13 @@ def delete(run: Run, gone: ObjectDelete) -> None:
     found = run(DELETE, {**at, "version_id": gone.version_id}).fetchone()
     if found and found[0]:
         run(PROMOTE, at)
+
+
+def set_meta(run: Run, given: ObjectMeta) -> None:
+    """Raises: Stale where no such version has that ETag."""
+    at = {"bucket": given.bucket, "key": given.key, "version_id": given.version_id}
+    if not run(SET_META, {**at, "etag": given.etag, "meta": text(given.meta)}).rowcount:
+        raise Stale(("s3.object", given.bucket, given.key, given.version_id))
 
 
 def check_empty(run: Run, given: BucketEmpty) -> None:

@@ -133,6 +133,16 @@ class ObjectDelete(msgspec.Struct, kw_only=True, tag=True):
     version_id: str = "null"
 
 
+class ObjectMeta(msgspec.Struct, kw_only=True, tag=True):
+    """Sets what is said of one version of an object, in its place (else Stale: the version is gone, or another's bytes)."""
+
+    bucket: str
+    key: str
+    version_id: str
+    etag: str
+    meta: dict[str, Any]
+
+
 class BucketEmpty(msgspec.Struct, kw_only=True, tag=True):
     """Writes nothing: holds that a bucket has no version of any object (else Stale), for the deletion of the bucket."""
 
@@ -190,7 +200,9 @@ class Token(msgspec.Struct, kw_only=True, tag=True):
     expires: float
 
 
-Row = ObjectPut | ObjectDelete | BucketEmpty | UploadPart | UploadGone | TagsPut | TagsGone | Points | Token
+Row = (
+    ObjectPut | ObjectDelete | ObjectMeta | BucketEmpty | UploadPart | UploadGone | TagsPut | TagsGone | Points | Token
+)
 
 
 class Change(msgspec.Struct, kw_only=True):

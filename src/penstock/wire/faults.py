@@ -175,6 +175,7 @@ def _rest_xml(
     host = host_id(request_id)
     headers = {"x-amz-request-id": request_id, "x-amz-id-2": host, "content-type": "application/xml"}
     Outgoing(shape).write(members, headers)
+    headers.update(members.get("_headers", {}))
     if status in (204, 304) or (operation is not None and operation.method == "HEAD"):
         del headers["content-type"]
         return Reply(status, headers, b"")

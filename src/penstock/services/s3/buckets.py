@@ -7,7 +7,7 @@ from typing import Any
 from penstock.kernel import pages
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
-from penstock.services.s3 import rules, state
+from penstock.services.s3 import acls, rules, state
 from penstock.store.records import GLOBAL, BucketEmpty, Document, ObjectQuery, Query, TagsGone, UploadGone
 
 MAX_BUCKETS = 10_000
@@ -24,8 +24,7 @@ def create_bucket(call: Call) -> dict[str, Any]:
         raise ServiceError("InvalidBucketName", "The specified bucket is not valid.", 400, BucketName=name)
     region = _region(call)
     if call.params.get("ObjectLockEnabledForBucket"):
-        sentence = "A header you provided implies functionality that is not implemented"
-        raise ServiceError("NotImplemented", sentence, 501, Header="x-amz-bucket-object-lock-enabled")
+        raise ServiceError("NotImplemented", state.UNIMPLEMENTED, 501, Header="x-amz-bucket-object-lock-enabled")
     if found := call.find(state.ref_of(name)):
         _refuse_again(call, found, region)
     else:
@@ -73,10 +72,26 @@ def _make(call: Call, name: str, region: str) -> None:
         kind=state.BUCKET, account=GLOBAL, region=GLOBAL, name=name, arn=f"arn:aws:s3:::{name}", parent=call.account,
         created=call.now, body={"Name": name, "BucketRegion": region, "_settings": settings},
     )  # fmt: skip
+    if grants := _grants(call, bucket):
+        bucket.body["_acl"] = grants
     call.put(bucket)
     if call.find(state.COLLECTOR) is None:
         call.put(Document(**state.COLLECTOR._asdict(), created=call.now))
         call.wake(state.COLLECTOR, call.now + 60.0)
+
+
+def _grants(call: Call, bucket: Document) -> list[dict[str, Any]] | None:
+    """The grants that a new bucket is to have. Raises: ServiceError InvalidBucketAclWith…"""
+    try:
+        return acls.asked(call, bucket)
+    except ServiceError as fault:
+        if fault.code == "AccessControlListNotSupported":
+            sentence = "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
+            raise ServiceError("InvalidBucketAclWithObjectOwnership", sentence) from None
+        if fault.code == "AccessDenied":
+            sentence = "Bucket cannot have public ACLs set with BlockPublicAccess enabled"
+            raise ServiceError("InvalidBucketAclWithBlockPublicAccessError", sentence) from None
+        raise
 
 
 def head_bucket(call: Call) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
+from penstock.kernel.notices import notice
 from penstock.services.s3 import rules, state
 from penstock.store.records import Document, ObjectDelete, ObjectPut, ObjectRow
 
@@ -67,15 +68,24 @@ def _delete(call: Call, bucket: Document, given: Mapping[str, Any]) -> dict[str,
     rules.check_key(key)
     _check_conditions(call, bucket, given)
     if version_id:
+        rules.check_version_id(version_id)
         row = call.app.store.object(bucket.name, key, version_id)
         call.row(ObjectDelete(bucket=bucket.name, key=key, version_id=version_id))
+        if row is not None:
+            notice(call, bucket, "ObjectRemoved:Delete", row, call.operation)
         marker = {"DeleteMarker": True} if row is not None and row.marker else {}
         return {"VersionId": version_id, **marker}
     if not state.versioning(bucket):
         call.row(ObjectDelete(bucket=bucket.name, key=key))
+        if (bucket.body.get("_settings") or {}).get("NotificationConfiguration"):
+            row = call.app.store.object(bucket.name, key)
+            if row is not None:
+                notice(call, bucket, "ObjectRemoved:Delete", row, call.operation)
         return {}
     new = state.new_version_id(bucket)
-    call.row(ObjectPut(row=ObjectRow(bucket=bucket.name, key=key, version_id=new, modified=call.now, marker=True)))
+    marker_row = ObjectRow(bucket=bucket.name, key=key, version_id=new, modified=call.now, marker=True)
+    call.row(ObjectPut(row=marker_row))
+    notice(call, bucket, "ObjectRemoved:DeleteMarkerCreated", marker_row, call.operation)
     return {"VersionId": new, "DeleteMarker": True}
 
 

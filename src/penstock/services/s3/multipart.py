@@ -11,8 +11,8 @@ from penstock.kernel import ids
 from penstock.kernel.buckets import url_of
 from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
-from penstock.services.s3 import bodies, rules, state
-from penstock.services.s3.objects import check_acl, encryption, new_row, open_source, put_row
+from penstock.services.s3 import bodies, encryption, rules, state
+from penstock.services.s3.objects import new_row, open_source, put_row, said
 from penstock.store.records import GLOBAL, Document, ObjectRow, Part, UploadGone, UploadPart
 
 MAX_PARTS = 10_000
@@ -27,26 +27,25 @@ def create_multipart_upload(call: Call) -> dict[str, Any]:
     bucket = state.writable_bucket(call)
     params = call.params
     rules.check_key(params["Key"])
-    rules.check_metadata(params.get("Metadata") or {})
-    check_acl(params)
     algorithm = params.get("ChecksumAlgorithm")
     kind = params.get("ChecksumType") or ("COMPOSITE" if algorithm not in (None, "CRC64NVME") else "FULL_OBJECT")
     full = (algorithm or checksums.DEFAULT) in checksums.FULL_OBJECT
     if (kind == "FULL_OBJECT" and not full) or (kind == "COMPOSITE" and algorithm in (None, "CRC64NVME")):
         sentence = f"The {kind} checksum type cannot be used with the {(algorithm or 'crc64nvme').lower()} algorithm."
         raise ServiceError("InvalidRequest", sentence)
-    meta = state.meta_of(params)
-    if params.get("Tagging"):
-        meta["_tags"] = rules.tags_of_query(params["Tagging"])
-    body = {"Meta": meta, "ChecksumAlgorithm": algorithm or checksums.DEFAULT, "ChecksumType": kind}
+    meta = said(call, bucket)
+    body = {
+        "Meta": meta, "ChecksumAlgorithm": algorithm or checksums.DEFAULT, "ChecksumType": kind,
+        "Chosen": algorithm is not None,
+    }  # fmt: skip
     upload = Document(
         kind=state.UPLOAD, account=GLOBAL, region=GLOBAL, name=ids.word(96, ids.MIXED), parent=bucket.name,
         label=params["Key"], created=call.now, body=body,
     )  # fmt: skip
     call.put(upload)
     told = {"ChecksumAlgorithm": algorithm, "ChecksumType": kind} if algorithm else {}
-    row = ObjectRow(bucket=bucket.name, key=upload.label, meta=meta)
-    return {"Bucket": bucket.name, "Key": upload.label, "UploadId": upload.name, **told, **encryption(row)}
+    known = {"Bucket": bucket.name, "Key": upload.label, "UploadId": upload.name}
+    return known | told | encryption.of_meta(meta)
 
 
 def find_upload(call: Call, bucket: Document) -> Document:
@@ -63,11 +62,10 @@ def find_upload(call: Call, bucket: Document) -> Document:
 @slow
 def upload_part(call: Call) -> dict[str, Any]:
     """Takes one part; a part of the same number that was there is replaced."""
-    bucket, upload = _writable(call)
+    _, upload = _writable(call)
     received = bodies.receive(call)
     checksum = _keep_part(call, upload, received)
-    row = ObjectRow(bucket=bucket.name, key=upload.label, meta=upload.body["Meta"])
-    return {"ETag": f'"{received.md5}"', **checksum, **encryption(row)}
+    return {"ETag": f'"{received.md5}"', **checksum, **encryption.of_meta(upload.body["Meta"])}
 
 
 @slow
@@ -76,7 +74,7 @@ def upload_part_copy(call: Call) -> dict[str, Any]:
 
     Raises: ServiceError InvalidArgument, InvalidRequest for a range that is none or lies outside.
     """
-    bucket, upload = _writable(call)
+    _, upload = _writable(call)
     source, found = open_source(call)
     start, length = _source_range(call.params.get("CopySourceRange"), found)
     receiver = call.app.blobs.receive((upload.body["ChecksumAlgorithm"],))
@@ -90,8 +88,7 @@ def upload_part_copy(call: Call) -> dict[str, Any]:
     checksum = _keep_part(call, upload, received)
     result = {"ETag": f'"{received.md5}"', "LastModified": state.seconds(call.now), **checksum}
     origin = {"CopySourceVersionId": found.version_id} if state.versioning(source) else {}
-    row = ObjectRow(bucket=bucket.name, key=upload.label, meta=upload.body["Meta"])
-    return {"CopyPartResult": result, **origin, **encryption(row)}
+    return {"CopyPartResult": result, **origin, **encryption.of_meta(upload.body["Meta"])}
 
 
 def _writable(call: Call) -> tuple[Document, Document]:
@@ -158,11 +155,14 @@ def complete_multipart_upload(call: Call) -> dict[str, Any]:
     row.size_bytes = sum(part.part.size_bytes for part in parts)
     row.etag = rules.etag_of_parts([part.etag for part in parts])
     row.meta = {**upload.body["Meta"], **_checksum(call, upload, parts), "_upload": upload.name}
+    if upload.body.get("Chosen"):
+        member = bodies.MEMBERS[upload.body["ChecksumAlgorithm"]]
+        row.meta["_sums"] = [part.meta[member] for part in parts]
     size_bytes = call.params.get("MpuObjectSize")
     if size_bytes is not None and int(size_bytes) != row.size_bytes:
         sentence = "The provided x-amz-mp-object-size header does not match the size of the object."
         raise ServiceError("InvalidRequest", sentence)
-    put_row(call, row)
+    put_row(call, bucket, row, "CompleteMultipartUpload", "CompleteMultipartUpload")
     call.row(UploadGone(upload_id=upload.name))
     call.delete(upload)
     return _completed(call, bucket, row)
@@ -172,7 +172,7 @@ def _completed(call: Call, bucket: Document, row: ObjectRow) -> dict[str, Any]:
     checksum = {name: value for name, value in row.meta.items() if name.startswith("Checksum")}
     return {
         "Location": url_of(bucket.name, row.key, call.headers.get("host")), "Bucket": bucket.name, "Key": row.key,
-        "ETag": f'"{row.etag}"', **checksum, **encryption(row), **state.shown_version(bucket, row),
+        "ETag": f'"{row.etag}"', **checksum, **encryption.shown(row), **state.shown_version(bucket, row),
     }  # fmt: skip
 
 

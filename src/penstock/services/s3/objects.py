@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from typing import Any
 
 from penstock.blobs import checksums
 from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
-from penstock.services.s3 import bodies, rules, state
+from penstock.kernel.notices import notice
+from penstock.services.s3 import acls, bodies, encryption, rules, state
 from penstock.store.records import Document, ObjectPut, ObjectRow
 
-CACHE_MEMBERS = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Expires")
+RESPONSE_HEADERS = {
+    "CacheControl": "response-cache-control", "ContentDisposition": "response-content-disposition",
+    "ContentEncoding": "response-content-encoding", "ContentLanguage": "response-content-language",
+    "ContentType": "response-content-type", "Expires": "response-expires",
+}  # fmt: skip
 COPY_BYTES = 5 << 30
 
 
@@ -20,24 +26,31 @@ COPY_BYTES = 5 << 30
 def put_object(call: Call) -> dict[str, Any]:
     """Puts an object: bytes of at most 64 KB into the row, larger ones as a blob that the row points at.
 
-    Differs: storage classes and KMS keys are kept and shown; nothing is encrypted or moved by them. ACLs other than the
-        owner's are refused, as in a bucket with BucketOwnerEnforced.
+    Differs: storage classes and KMS keys are kept and shown; nothing is encrypted or moved by them.
     """
     bucket = state.writable_bucket(call)
     params = call.params
     rules.check_key(params["Key"])
-    rules.check_metadata(params.get("Metadata") or {})
-    check_acl(params)
+    meta = said(call, bucket)
     received = bodies.receive(call)
     algorithm = bodies.algorithm_of(params)
     checksum = {bodies.MEMBERS[algorithm]: bodies.verify(call, received, algorithm), "ChecksumType": "FULL_OBJECT"}
     row = new_row(call, bucket, params["Key"])
     bodies.fill(row, received)
-    row.meta = state.meta_of(params) | checksum
-    if params.get("Tagging"):
-        row.meta["_tags"] = rules.tags_of_query(params["Tagging"])
-    put_row(call, row)
-    return {"ETag": f'"{row.etag}"', **checksum, **encryption(row), **state.shown_version(bucket, row)}
+    row.meta = meta | checksum
+    put_row(call, bucket, row, *(("Post", "POST Object") if params.get("_form") else ("Put", "PutObject")))
+    return {"ETag": f'"{row.etag}"', **checksum, **encryption.shown(row), **state.shown_version(bucket, row)}
+
+
+def said(call: Call, bucket: Document) -> dict[str, Any]:
+    """The meta of a new object, as the call says it: headers, user metadata, tags, encryption, grants."""
+    meta = state.meta_of(call.params) | encryption.chosen(call, bucket)
+    rules.check_metadata(meta.get("Metadata") or {})
+    if call.params.get("Tagging"):
+        meta["_tags"] = rules.tags_of_query(call.params["Tagging"])
+    if grants := acls.asked(call, bucket):
+        meta["_acl"] = grants
+    return meta
 
 
 def new_row(call: Call, bucket: Document, key: str) -> ObjectRow:
@@ -46,15 +59,14 @@ def new_row(call: Call, bucket: Document, key: str) -> ObjectRow:
     return ObjectRow(bucket=bucket.name, key=key, version_id=version_id, modified=call.now)
 
 
-def put_row(call: Call, row: ObjectRow) -> None:
-    """Puts a row under the call's IfMatch and IfNoneMatch, which the store holds again when it commits.
+def put_row(call: Call, bucket: Document, row: ObjectRow, event: str, reason: str) -> None:
+    """Puts a row under the call's IfMatch and IfNoneMatch, which the store holds again when it commits, and tells of it.
 
     Raises: ServiceError PreconditionFailed, NoSuchKey, NotImplemented.
     """
     match, none_match = call.params.get("IfMatch"), call.params.get("IfNoneMatch")
     if none_match is not None and none_match != "*":
-        sentence = "A header you provided implies functionality that is not implemented"
-        raise ServiceError("NotImplemented", sentence, 501, Header="If-None-Match")
+        raise ServiceError("NotImplemented", state.UNIMPLEMENTED, 501, Header="If-None-Match")
     if match is not None or none_match is not None:
         there = call.app.store.object(row.bucket, row.key)
         there = None if there is None or there.marker else there
@@ -66,33 +78,10 @@ def put_row(call: Call, row: ObjectRow) -> None:
             raise rules.unmet("If-Match")
         match = there.etag if match and there else None
     call.row(ObjectPut(row=row, if_match=match, if_none_match=none_match is not None))
-
-
-def check_acl(params: dict[str, Any]) -> None:
-    """Raises: ServiceError AccessControlListNotSupported."""
-    grants = any(params.get(f"Grant{name}") for name in ("FullControl", "Read", "ReadACP", "Write", "WriteACP"))
-    if grants or params.get("ACL", "private") not in ("private", "bucket-owner-full-control"):
-        raise ServiceError("AccessControlListNotSupported", "The bucket does not allow ACLs")
+    notice(call, bucket, f"ObjectCreated:{event}", row, reason)
 
 
 # --- reading
-
-
-def find_row(call: Call, bucket: Document, key: str, version_id: str | None) -> ObjectRow:
-    """The version that a call means.
-
-    Raises: ServiceError NoSuchKey, NoSuchVersion; MethodNotAllowed for a delete marker named by its id.
-    """
-    row = call.app.store.object(bucket.name, key, version_id)
-    if row is None and version_id is not None:
-        known = {"Key": key, "VersionId": version_id}
-        raise ServiceError("NoSuchVersion", "The specified version does not exist.", 404, **known)
-    if row is None or (row.marker and version_id is None):
-        raise state.no_such_key(key)
-    if row.marker:
-        sentence = "The specified method is not allowed against this resource."
-        raise ServiceError("MethodNotAllowed", sentence, 405, Method="GET", ResourceType="DeleteMarker")
-    return row
 
 
 def get_object(call: Call) -> dict[str, Any]:
@@ -110,15 +99,20 @@ def _look(call: Call) -> tuple[ObjectRow, dict[str, Any], int, int]:
     """The object that a read means, what is told of it, and the range of bytes asked for."""
     params = call.params
     bucket = state.bucket_of(call)
-    row = find_row(call, bucket, params["Key"], params.get("VersionId"))
+    encryption.refuse_in_read(call)
+    row = state.find_row(call, bucket)
     if fault := rules.Conditions.of(params).fault(row.etag, row.modified):
         if fault[0] == 412:
             raise rules.unmet(fault[1])
-        raise ServiceError("NotModified", "Not Modified", 304, ETag=f'"{row.etag}"')
+        told = {"etag": f'"{row.etag}"', "last-modified": formatdate(row.modified, usegmt=True)}
+        told |= {"x-amz-version-id": row.version_id} if state.versioning(bucket) else {}
+        raise ServiceError("NotModified", "Not Modified", 304, _headers=told)
     span = _span(params, row)
     shown = describe(bucket, row, with_checksum=params.get("ChecksumMode") == "ENABLED")
-    for member in CACHE_MEMBERS:
+    for member in RESPONSE_HEADERS:
         if (value := params.get(f"Response{member}")) is not None:
+            if isinstance(value, str):
+                value = rules.check_header(value, RESPONSE_HEADERS[member])
             shown[member] = value
     if span is None:
         return row, shown, 0, row.size_bytes
@@ -156,21 +150,15 @@ def describe(bucket: Document, row: ObjectRow, with_checksum: bool) -> dict[str,
         "LastModified": state.seconds(row.modified),
         "ContentLength": row.size_bytes,
         "ETag": f'"{row.etag}"',
-        **encryption(row),
+        **encryption.shown(row),
         **state.shown_version(bucket, row),
     }
+    if "Metadata" in shown:
+        shown["Metadata"], missing = rules.show_metadata(shown["Metadata"])
+        shown |= {"MissingMeta": missing} if missing else {}
     if tags := row.meta.get("_tags"):
         shown["TagCount"] = len(tags)
     return shown
-
-
-def encryption(row: ObjectRow) -> dict[str, Any]:
-    """The encryption members: S3 encrypts everything, so it says so.
-
-    Differs: bytes lie on the disk as they came; encryption at rest is the disk's.
-    """
-    known: dict[str, Any] = {name: row.meta[name] for name in ("SSEKMSKeyId", "BucketKeyEnabled") if name in row.meta}
-    return {"ServerSideEncryption": row.meta.get("ServerSideEncryption", "AES256"), **known}
 
 
 # --- copying
@@ -183,7 +171,7 @@ def open_source(call: Call) -> tuple[Document, ObjectRow]:
     """
     name, key, version_id = rules.copy_source(call.params["CopySource"])
     source = state.open_bucket(call, name, call.params.get("ExpectedSourceBucketOwner"))
-    row = find_row(call, source, key, version_id)
+    row = state.row_of(call, source, key, version_id)
     if fault := rules.Conditions.of(call.params, "CopySourceIf").fault(row.etag, row.modified):
         raise rules.unmet(f"x-amz-copy-source-{fault[1].lower()}")
     return source, row
@@ -198,32 +186,40 @@ def copy_object(call: Call) -> dict[str, Any]:
     bucket = state.writable_bucket(call)
     params = call.params
     rules.check_key(params["Key"])
-    check_acl(params)
     source, found = open_source(call)
     replaced = params.get("MetadataDirective") == "REPLACE"
     _refuse_copy(params, bucket, found, replaced)
     row = new_row(call, bucket, params["Key"])
     row.etag, row.size_bytes, row.inline, row.parts = found.etag, found.size_bytes, found.inline, found.parts
-    row.meta = _copied_meta(call, found, replaced)
+    row.meta = _copied_meta(call, bucket, found, replaced)
     rules.check_metadata(row.meta.get("Metadata") or {})
     for part in row.parts:
         call.app.blobs.touch(part.sha256)  # the source may go before this row is there
-    put_row(call, row)
+    put_row(call, bucket, row, "Copy", "CopyObject")
     told = {name: value for name, value in row.meta.items() if name.startswith("Checksum")}
     result = {"ETag": f'"{row.etag}"', "LastModified": state.seconds(row.modified), **told}
     origin = {"CopySourceVersionId": found.version_id} if state.versioning(source) else {}
-    return {"CopyObjectResult": result, **origin, **encryption(row), **state.shown_version(bucket, row)}
+    return {"CopyObjectResult": result, **origin, **encryption.shown(row), **state.shown_version(bucket, row)}
 
 
-def _copied_meta(call: Call, found: ObjectRow, replaced: bool) -> dict[str, Any]:
-    given = state.meta_of(call.params)
+KEPT = ("_sizes", "_sums")
+"""What belongs to the bytes, and goes with them."""
+GIVEN = ("StorageClass", "WebsiteRedirectLocation", "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
+"""What a copy has by its own request only."""
+
+
+def _copied_meta(call: Call, bucket: Document, found: ObjectRow, replaced: bool) -> dict[str, Any]:
+    given = state.meta_of(call.params) | encryption.chosen(call, bucket)
     if replaced:
-        kept = {name: value for name, value in found.meta.items() if name.startswith("Checksum") or name == "_sizes"}
-        meta = given | kept
+        meta = given | {
+            name: value for name, value in found.meta.items() if name.startswith("Checksum") or name in KEPT
+        }
     else:
-        changed = ("StorageClass", "WebsiteRedirectLocation", "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
-        meta = {name: value for name, value in found.meta.items() if name not in (*changed, "_tags", "_upload")}
-        meta |= {name: given[name] for name in changed if name in given}
+        meta = {name: value for name, value in found.meta.items() if name not in GIVEN and name[0] != "_"}
+        meta |= {name: found.meta[name] for name in KEPT if name in found.meta}
+        meta |= {name: given[name] for name in GIVEN if name in given}
+    if grants := acls.asked(call, bucket):
+        meta["_acl"] = grants
     if call.params.get("TaggingDirective") == "REPLACE":
         tags = rules.tags_of_query(call.params.get("Tagging") or "")
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import ipaddress
 import math
@@ -20,6 +22,9 @@ METADATA_BYTES = 2048
 LIST_KEYS = 1000
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_VERSION = re.compile(r"[A-Za-z0-9._-]{32}|null")
+_WORD = re.compile(r"=\?([A-Za-z0-9_-]+)\?([BbQq])\?([!-~]*?)\?=")
+_UNSHOWABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -52,6 +57,68 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
     if size_bytes > METADATA_BYTES:
         sentence = "Your metadata headers exceed the maximum allowed metadata size"
         raise ServiceError("MetadataTooLarge", sentence, 400, Size=size_bytes, MaxSizeAllowed=METADATA_BYTES)
+
+
+def is_version_id(text: str) -> bool:
+    """Tells whether a version could have that id."""
+    return _VERSION.fullmatch(text) is not None
+
+
+def check_version_id(text: str) -> None:
+    """Raises: ServiceError InvalidArgument for what can be no version's id."""
+    if not is_version_id(text):
+        known = {"ArgumentName": "versionId", "ArgumentValue": text}
+        raise ServiceError("InvalidArgument", "Invalid version id specified", 400, **known)
+
+
+# --- user metadata
+
+
+def read_metadata(given: Mapping[str, str]) -> dict[str, str]:
+    """Gives user metadata as it is kept: values in RFC 2047's form are decoded, names are lower case."""
+    return {name.lower(): _decoded(value.strip()) for name, value in given.items()}
+
+
+def _decoded(text: str) -> str:
+    if "=?" not in text:
+        return text
+    try:
+        return _WORD.sub(_decoded_word, re.sub(r"\?=\s+=\?", "?==?", text))  # blanks between two words mean nothing
+    except (ValueError, LookupError, binascii.Error):
+        return text
+
+
+def _decoded_word(found: re.Match[str]) -> str:
+    charset, form, text = found.groups()
+    if form in "Bb":
+        return base64.b64decode(text, validate=True).decode(charset)
+    return binascii.a2b_qp(text.replace("_", " "), header=False).decode(charset)
+
+
+def show_metadata(kept: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    """Gives user metadata as headers can hold it, and how many of them none can.
+
+    What is not US-ASCII comes in RFC 2047's form: base64 where most of it is not, else quoted-printable.
+    """
+    shown = {name: _encoded(value) for name, value in kept.items() if not _UNSHOWABLE.search(value)}
+    return shown, len(kept) - len(shown)
+
+
+def _encoded(text: str) -> str:
+    if text.isascii():
+        return text
+    if 2 * sum(char.isascii() for char in text) < len(text):
+        return f"=?UTF-8?B?{base64.b64encode(text.encode()).decode()}?="
+    safe = quote(text, safe=" !*+-/").replace("%", "=").replace("_", "=5F").replace(" ", "_")
+    return f"=?UTF-8?Q?{safe}?="
+
+
+def check_header(value: str, name: str) -> str:
+    """Gives a text that an answer's header can hold. Raises: ServiceError InvalidArgument."""
+    if _UNSHOWABLE.search(value) or any(ord(char) > 255 for char in value):
+        sentence = "Header value cannot be represented using ISO-8859-1."
+        raise ServiceError("InvalidArgument", sentence, 400, ArgumentName=name, ArgumentValue=value)
+    return value
 
 
 def copy_source(text: str) -> tuple[str, str, str | None]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.kernel.call import Call
+from penstock.kernel.notices import notice
 from penstock.services.s3 import bodies, rules, state
-from penstock.services.s3.objects import find_row
-from penstock.store.records import Document, ObjectPut, ObjectRow
+from penstock.store.records import Document, ObjectRow
 
 MAX_PARTS = 1000
 
@@ -31,14 +31,15 @@ def delete_object_tagging(call: Call) -> dict[str, Any]:
 
 def _tag(call: Call, tags: dict[str, str]) -> dict[str, Any]:
     bucket, row = _find(call, write=True)
-    row.meta = {**row.meta, "_tags": tags}
-    call.row(ObjectPut(row=row, if_match=row.etag))
+    call.row(state.said_anew(row, {**row.meta, "_tags": tags}))
+    event = "Put" if tags else "Delete"
+    notice(call, bucket, f"ObjectTagging:{event}", row, f"{event}ObjectTagging")
     return state.shown_version(bucket, row)
 
 
 def _find(call: Call, write: bool) -> tuple[Document, ObjectRow]:
     bucket = state.writable_bucket(call) if write else state.bucket_of(call)
-    return bucket, find_row(call, bucket, call.params["Key"], call.params.get("VersionId"))
+    return bucket, state.find_row(call, bucket)
 
 
 def get_object_attributes(call: Call) -> dict[str, Any]:
@@ -60,10 +61,16 @@ def get_object_attributes(call: Call) -> dict[str, Any]:
 
 
 def _parts(call: Call, row: ObjectRow) -> dict[str, Any]:
-    """A page of the parts. Differs: parts come with their sizes, without the checksums they were sent with."""
-    sizes = bodies.part_sizes(row)
+    """A page of the parts; S3 tells of each one only where the client chose a checksum for them."""
+    sizes, sums = bodies.part_sizes(row), row.meta.get("_sums")
+    if not sums:
+        return {"TotalPartsCount": len(sizes)}
+    member = next(name for name in row.meta if name in bodies.MEMBERS.values())
     start, size = int(call.params.get("PartNumberMarker") or 0), call.params.get("MaxParts") or MAX_PARTS
-    shown = [{"PartNumber": number, "Size": sizes[number - 1]} for number in range(start + 1, len(sizes) + 1)][:size]
+    shown = [
+        {"PartNumber": number, "Size": sizes[number - 1], member: sums[number - 1]}
+        for number in range(start + 1, min(len(sizes), start + size) + 1)
+    ]
     more = start + len(shown) < len(sizes)
     return {
         "TotalPartsCount": len(sizes), "PartNumberMarker": start, "NextPartNumberMarker": start + len(shown),
