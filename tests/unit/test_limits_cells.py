@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.runs import limits
+from penstock.runs import limits, trees
 from penstock.runs.limits import Cell, Means, name_house, sweep_cells
 
 HOUSE, OTHER = name_house(Path("/one")), name_house(Path("/other"))
@@ -54,7 +54,7 @@ def test_every_name_counts_a_block(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for number in range(10):
         (tmp_path / "folder" / str(number)).touch()
-    assert limits.tree_bytes(tmp_path) == 11 * limits.NAME_BYTES
+    assert trees.measure_tree(tmp_path) == (11 * trees.NAME_BYTES, 11)
 
 
 def test_without_cgroups_a_stray_is_known_by_the_folder_it_works_in(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock import presence
-from penstock.runs import limits, sandbox
+from penstock.runs import limits, lookout, sandbox
 from penstock.settings import Settings
 
 
@@ -81,7 +81,7 @@ def _disk(settings: Settings) -> Check:
     while not folder.exists():
         folder = folder.parent
     usage = shutil.disk_usage(folder)
-    free, reserve = usage.free, min(limits.RESERVE_BYTES, usage.total // 100)
+    free, reserve = usage.free, min(lookout.RESERVE_BYTES, usage.total // 100)
     if free < reserve:
         sentence = f"{free >> 20} MiB are free; below {reserve >> 20} MiB running jobs are ended."
         return Check("disk", "bad", sentence, "Make room on the disk of the data folder.")

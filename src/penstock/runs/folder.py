@@ -15,17 +15,13 @@ published yet, so the run is lost and is tried again; what an exit record points
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import secrets
 import shutil
-import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from penstock.runs import linux
 from penstock.runs.base import LOST, RUNNING, STARTING, RunSpec, RunState
@@ -142,12 +138,16 @@ class RunFolder:
 
     def ask_stop(self, reason: str) -> None:
         """Leaves the request to stop where the supervisor hears of it, now or when it starts. The first reason stays."""
-        if not (self.path / STOP).exists():
+        if (self.path / STOP).exists():
+            return
+        try:
             _place(self.path / STOP, reason.encode())
+        except OSError:  # a full disk still has room for a name
+            (self.path / STOP).touch()
 
     def stop_reason(self) -> str | None:
         try:
-            return (self.path / STOP).read_text()
+            return (self.path / STOP).read_text() or "stopped"
         except FileNotFoundError:
             return None
 
@@ -208,21 +208,6 @@ def _put_away(path: Path, runs: Path, name: str) -> Path | None:
     except FileNotFoundError:
         return None
     return gone
-
-
-def remove_tree(path: Path) -> None:
-    """Deletes a tree, folders without permissions too (an overlay leaves such ones); what another holds stays."""
-
-    def retry(function: Callable[..., Any], name: str, _: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(name), stat.S_IRWXU)
-            os.chmod(name, stat.S_IRWXU, follow_symlinks=False) if not os.path.islink(name) else None
-            if os.path.isdir(name) and not os.path.islink(name):
-                shutil.rmtree(name, ignore_errors=True)
-            else:
-                function(name)
-
-    shutil.rmtree(path, onerror=retry)
 
 
 def _pack_order(order: Order) -> bytes:

@@ -23,10 +23,6 @@ PROCESSES = 8192
 OPEN_FILES = 65536
 NICE = 5
 SUPERVISOR_OOM_SCORE = -900
-LOOK_S = 1.0
-RESERVE_BYTES = 1 << 30
-"""What runs must leave free on the disk (or 1 % of it, if that is less)."""
-NAME_BYTES = 4096
 PREFIX = "penstock."
 FORGOTTEN_S = 3600.0
 
@@ -195,6 +191,14 @@ class Cell:
         except (KeyError, OSError, ValueError):
             return False
 
+    def refused_processes(self) -> bool:
+        """Whether a process was not born since there were too many."""
+        try:
+            words = (self.folders["pids"] / "pids.events").read_text().split()
+            return int(words[words.index("max") + 1]) > 0
+        except (KeyError, OSError, ValueError):
+            return False
+
     def peak_bytes(self) -> float | None:
         """The most memory that was in use, page cache included."""
         try:
@@ -305,98 +309,12 @@ def make_nice(pid: int) -> None:
             os.setpriority(os.PRIO_PROCESS, each, NICE)
 
 
-# --- the watch ---------------------------------------------------------------------------------------------------------------
-
-
-class Lookout:
-    """Looks every second (a large folder less often) whether a run keeps within its memory and its disk."""
-
-    def __init__(self, written: list[Path], disk_bytes: int, memory_bytes: int | None):
-        """`written`: the folders that grow; `memory_bytes` None: a cgroup holds the memory."""
-        self._written, self._disk_bytes, self._memory_bytes = written, disk_bytes, memory_bytes
-        self._next_walk = 0.0
-        self.due = time.monotonic() + LOOK_S
-        self.peak_bytes = 0
-        self.cpu_s = 0.0
-
-    def look(self, first_pids: list[int]) -> str:
-        """Gives "memory", "disk" or "". `first_pids`: pid 1 of each instance, as seen from here."""
-        now = time.monotonic()
-        self.due = now + LOOK_S
-        if self._memory_bytes is not None and any(self._memory_over(pid) for pid in first_pids):
-            return "memory"
-        if now >= self._next_walk:
-            over = self._disk_over()
-            # A walk may take 2 % of the time.
-            self._next_walk = time.monotonic() + 50 * (time.monotonic() - now)
-            return "disk" if over else ""
-        return ""
-
-    def _memory_over(self, first: int) -> bool:
-        assert self._memory_bytes is not None
-        pids = list(descendants(first))
-        self.cpu_s = max(self.cpu_s, sum(_cpu_s(pid) for pid in pids))
-        resident = sum(_resident_bytes(pid) for pid in pids)
-        if resident > self._memory_bytes:  # shared pages count once: ask more exactly, which takes longer
-            resident = sum(_proportional_bytes(pid) for pid in pids)
-        self.peak_bytes = max(self.peak_bytes, resident)
-        return resident > self._memory_bytes
-
-    def _disk_over(self) -> bool:
-        space = os.statvfs(self._written[0])
-        free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
-        if free < min(RESERVE_BYTES, total // 100):
-            return True
-        return any(tree_bytes(folder) > self._disk_bytes for folder in self._written)
-
-
 def descendants(pid: int) -> Iterator[int]:
     """A process and all below it."""
-    yield pid
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
-                yield from descendants(int(child))
-
-
-def _cpu_s(pid: int) -> float:
-    """Processor time of a process and of its children that have ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(int(ticks) for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError):
-        return 0.0
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-    except (OSError, IndexError):
-        return 0
-
-
-def _proportional_bytes(pid: int) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        return _resident_bytes(pid)
-    return 0
-
-
-def tree_bytes(folder: Path) -> int:
-    """Bytes on disk below a folder; every name counts a block, for there are only so many inodes."""
-    total, folders = 0, [os.fspath(folder)]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                        total += NAME_BYTES
-                    else:
-                        total += max(NAME_BYTES, entry.stat(follow_symlinks=False).st_blocks * 512)
-        except OSError:
-            continue
-    return total
+    found = [pid]
+    while found:
+        pid = found.pop()
+        yield pid
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())

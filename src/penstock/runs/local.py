@@ -17,11 +17,14 @@ from typing import Any
 from penstock.runs import handout, sandbox
 from penstock.runs.base import ENDED, LOST, STARTING, WAITING, RunSpec, RunState
 from penstock.runs.capacity import Capacity, Claim
-from penstock.runs.folder import NAME, Order, RunFolder, Setup, left_over, remove_tree
+from penstock.runs.folder import NAME, Order, RunFolder, Setup, left_over
 from penstock.runs.runner import SOCKET
+from penstock.runs.trees import remove_tree
 
 log = logging.getLogger("penstock.runs")
 RECONNECT_S = 0.05
+DELETIONS = 10
+DELETE_AGAIN_S = 0.5
 
 
 class LocalExecutor:
@@ -143,10 +146,12 @@ class LocalExecutor:
     def _delete(self) -> None:
         """The thread that deletes what runs left: an attempt may have written a hundred thousand files."""
         while (left := self._rubbish.get()) is not None:
-            try:
+            for _ in range(DELETIONS):
                 remove_tree(left)
-            except OSError:
-                log.exception("%s could not be deleted", left)
+                if not left.exists() or self._closed.wait(DELETE_AGAIN_S):
+                    break  # its supervisor may have been deleting there, too
+            else:
+                log.error("%s could not be deleted", left)
 
     # --- capacity
 
@@ -163,15 +168,32 @@ class LocalExecutor:
                     self._holding.add(name)
 
     def _begin(self, admitted: list[Claim], quiet: str = "") -> None:
-        """Starts what was admitted; `quiet` is the run whose start is being asked for, which is told by the return value."""
-        for claim in admitted:
+        """Starts what was admitted; `quiet` is the run whose start is being asked for, which is told by the return value.
+
+        Raises: OSError where there is no room for that one.
+        """
+        fault: OSError | None = None
+        turn = list(admitted)
+        while turn:
+            claim = turn.pop(0)
             spec = self._waiting.pop(claim.name)
-            with contextlib.suppress(FileExistsError):
-                self._folder(claim.name).create(Order(spec, self._setup))
+            try:
+                with contextlib.suppress(FileExistsError):
+                    self._folder(claim.name).create(Order(spec, self._setup))
+            except OSError as error:  # the engine, which starts by name, tries again
+                turn += self._capacity.release(claim.name)
+                if claim.name == quiet:
+                    fault = error
+                else:
+                    log.error("the run %s has no room: %s", claim.name, error)
+                    self._tell(claim.name)
+                continue
             self._holding.add(claim.name)
             self._ask({"op": "start", "run": claim.name})
             if claim.name != quiet:
                 self._tell(claim.name)
+        if fault:
+            raise fault
 
     def _release(self, name: str) -> None:
         self._holding.discard(name)

@@ -149,7 +149,8 @@ class BlobFolder:
 
 
 class TooMuch(Exception):
-    """The outputs' holes alone are larger than the run's disk: they take no room until somebody reads them."""
+    """Outputs that the run may not have: their holes alone are larger than its disk (they take no room until somebody reads
+    them), or they are too many files."""
 
 
 def take_outputs(
@@ -160,7 +161,7 @@ def take_outputs(
     Raises: TooMuch, before anything that large was read.
     """
     if sum(_hole_bytes(root, output.source) for output in outputs for root in roots) > limit_bytes:
-        raise TooMuch
+        raise TooMuch("Its outputs have holes that are larger than what it may write.")
     taker = _Taker(roots, BlobFolder(blobs, owner))
     for output in outputs:
         taker.take_archive(output) if output.kind == "tar.gz" else taker.take_files(output)

@@ -24,7 +24,8 @@ from pathlib import Path
 from penstock import Refused
 from penstock.runs import linux, seccomp
 from penstock.runs.base import Instance, RunSpec
-from penstock.runs.folder import Setup, remove_tree
+from penstock.runs.folder import Setup
+from penstock.runs.trees import remove_tree
 
 JOB_ID = 1_999_990_001
 """The user and group that programs are on the host when the server is root; inside they are root, as everywhere."""

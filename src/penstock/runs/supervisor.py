@@ -20,46 +20,44 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.runs import limits, linux, network, outputs, sandbox
+from penstock.runs import endings, limits, linux, network, outputs, sandbox
 from penstock.runs.base import ENDED, Instance, RunSpec, RunState
-from penstock.runs.folder import STOP, Order, RunFolder, remove_tree
+from penstock.runs.folder import STOP, Order, RunFolder
 from penstock.runs.logs import LogPump
+from penstock.runs.lookout import Lookout
 from penstock.runs.roots import Ground, Roots
+from penstock.runs.trees import remove_tree
 
 OTHERS_GRACE_S = 10.0
 """How long the other instances have after one has failed."""
 TERM_AGAIN_S = 0.005
 LEAVE_S = 0.1
-CANNOT_RUN = 125
-"""The exit code of a run whose sandbox could not be made (as with `env` and container tools)."""
 
 
 def supervise(folder: RunFolder, ground: Ground, means: limits.Means, cell: limits.Cell) -> None:
     """Runs the run of a folder to its end, from inside its cell. Does nothing if it has, or had, a supervisor."""
     os.chdir(folder.path)  # the folder itself, should its name be given to another run one day
-    if folder.take_lock() is None:
-        return
+    try:
+        if folder.take_lock() is None:
+            return
+    except OSError:  # no room for it: the runner gives the run to the next supervisor, but not at once
+        time.sleep(endings.WAIT_S)
+        raise
     attempt = Attempt(folder, folder.order(), ground, means, cell)
     try:
         state = attempt.run()
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         attempt.kill()
-        state = _not_made(error, attempt.order.attempt)
-    folder.end(state)
+        state = endings.not_made(error, attempt.order.attempt)
+    endings.record(folder, state, attempt.clean)
     attempt.clean()
 
 
 def refuse(folder: RunFolder, failure: Exception) -> None:
     """Ends a run for which not even the namespaces could be made."""
     if folder.take_lock() is not None:
-        folder.end(_not_made(failure, folder.order().attempt))
-
-
-def _not_made(failure: Exception, attempt: int) -> RunState:
-    message = f"The sandbox could not be made: {failure}"
-    now = time.time()
-    return RunState(ENDED, CANNOT_RUN, "sandbox", message, started=now, ended=now, attempt=attempt)
+        folder.end(endings.not_made(failure, folder.order().attempt))
 
 
 def wait_for_run(channel: socket.socket, house: sandbox.House, means: limits.Means, name: str) -> None:
@@ -136,7 +134,7 @@ class Attempt:
         self.failed: Program | None = None
         self.started = 0.0
         self.early: list[Program] = []
-        self.lookout: limits.Lookout | None = None
+        self.lookout: Lookout | None = None
 
     def run(self) -> RunState:
         """Makes everything, waits for the end, takes the outputs; gives the exit record."""
@@ -184,7 +182,7 @@ class Attempt:
             if namespace.fd >= 0:
                 linux.join(namespace.fd, linux.NEWNET)
             self._launch(program)
-        self.lookout = limits.Lookout(
+        self.lookout = Lookout(
             self.roots.layers, self.spec.disk_bytes, None if self.means.memory else self.spec.memory_bytes
         )
         self.times.leave = time.monotonic() + LEAVE_S
@@ -357,13 +355,16 @@ class Attempt:
         assert self.lookout is not None
         state = RunState(ENDED, 0, self.reason, started=self.started or time.time(), attempt=self.order.attempt)
         roots = list(self.roots.merged.values())
+        self._note_processes()
         if self.failed is not None:
             state.exit_code, state.tail = self.failed.exit_code, self.failed.pump.tail()
             if not self.failed.made and not self.reason:
-                state.exit_code, state.reason = CANNOT_RUN, "sandbox"
+                state.exit_code, state.reason = endings.CANNOT_RUN, "sandbox"
                 state.message = (state.tail or ["The sandbox could not be made."])[-1]
             elif not self.reason:
                 state.reason = "memory" if self.failed.cell.ran_out() else "exit"
+        if state.reason in ("disk", "room"):
+            state.message = self.lookout.sentence
         if state.reason and not state.message and self.spec.message_file:
             state.message = outputs.read_message(roots, self.spec.message_file)
         wanted = [o for o in self.spec.outputs if o.always or not state.reason]
@@ -371,16 +372,25 @@ class Attempt:
             owner = sandbox.KEEPER_ID if self.house.mapped else None
             try:
                 state.results = outputs.take_outputs(wanted, roots, self.spec.blobs, owner, self.spec.disk_bytes)
-            except outputs.TooMuch:
-                state.reason = state.reason or "disk"
+            except outputs.TooMuch as much:
+                if not state.reason:
+                    state.reason, state.message = "disk", str(much)
         used = {
             "cpu_s": sum(p.cpu_s for p in self.programs) or self.lookout.cpu_s,
             "peak_memory_bytes": max(p.peak_bytes for p in self.programs) or self.lookout.peak_bytes,
         }
         # Without cgroups the watch knows, and only of runs that it came to look at.
         state.usage = {name: float(value) for name, value in used.items() if value}
+        if told := endings.sentence(state, self.spec):
+            (self.failed or self.programs[0]).pump.note(f"penstock: {told}")
         state.ended = time.time()
         return state
+
+    def _note_processes(self) -> None:
+        """Before the last lines are taken: what fails for want of a process seldom says so."""
+        for program in self.programs:
+            if program.cell.refused_processes():
+                program.pump.note(f"penstock: the limit of {self.spec.processes} processes was reached.")
 
     def clean(self) -> None:
         """Gives back what the attempt used; the exit record and the logs stay."""

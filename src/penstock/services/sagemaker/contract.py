@@ -152,7 +152,9 @@ def common_reason(state: RunState) -> str | None:
     if state.reason == "memory":
         return MEMORY_REASON
     if state.reason == "disk":
-        return DISK_REASON
+        return reason(DISK_REASON, f" {state.message}" if state.message else "")
+    if state.reason == "room":
+        return reason("InternalServerError: ", state.message)
     if state.reason == "sandbox" and "execvp" in state.message:
         return reason("ClientError: CannotStartContainerError: ", state.message.removeprefix("bwrap: "))
     if state.reason == "sandbox":
