@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import control, demo, start, steps
+from bench import cache, control, demo, start, steps
 from bench.world import Row, family
 
-PARTS = ("start", "steps", "demo", "control")
+PARTS = ("start", "steps", "cache", "demo", "control")
 
 
 def main() -> None:
@@ -39,6 +39,8 @@ def main() -> None:
                     rows += start.measure(made)
                 case "steps":
                     rows += steps.measure(made)
+                case "cache":
+                    rows += cache.measure(made)
                 case "demo":
                     rows += demo.measure(made)
                 case "control":

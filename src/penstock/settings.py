@@ -11,6 +11,8 @@ from typing import Any, get_type_hints
 
 from penstock import Refused
 
+CACHES = ("aws", "aws+guard", "content")
+
 
 def data_folder(environ: Mapping[str, str] | None = None) -> Path:
     """The folder of this user: $PENSTOCK_DATA, else $XDG_DATA_HOME/penstock, else ~/.local/share/penstock."""
@@ -41,6 +43,11 @@ class Settings:
     grace_s: float = knob(120.0, "What a job has between SIGTERM and SIGKILL when it is stopped or its time is over.")
     internet: bool = knob(True, "Whether jobs reach the internet through the doorway.")
     max_body_bytes: int = knob(16 << 20, "Largest request body outside object uploads.")
+    cache: str = knob(
+        "aws+guard",
+        "How steps with caching on are cached: aws (AWS's key), aws+guard (a hit is refused where the bytes at the inputs "
+        "changed) or content (bytes instead of URIs). A pipeline's tag `penstock:cache` wins over it.",
+    )
     log_level: str = knob("info", "What the server's own log tells: debug, info, warning or error.")
     python_downloads: bool = knob(True, "Whether `uv` may fetch a Python that an image needs and the machine lacks.")
 
@@ -58,7 +65,10 @@ class Settings:
             if text is not None:
                 values[knob_.name] = _read(knob_.name, text, hints[knob_.name])
         values.update({name: value for name, value in given.items() if value is not None})
-        return cls(**values)
+        made = cls(**values)
+        if made.cache not in CACHES:
+            raise Refused(f"PENSTOCK_CACHE={made.cache!r} must be one of {', '.join(CACHES)}")
+        return made
 
 
 def _read(name: str, text: str, kind: type) -> Any:

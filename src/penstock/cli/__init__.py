@@ -18,6 +18,7 @@ COMMANDS = {
     "down": "family.down",
     "demo": "demo.demo",
     "run": "pipelines.run",
+    "explain": "explain.explain",
     "exec": "world.exec_",
     "env": "world.env",
     "logs": "logs.logs",

@@ -10,6 +10,8 @@ from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError, invalid
 from penstock.kernel.pages import cut
 from penstock.services.sagemaker.people import author
+from penstock.services.sagemaker.pipelines import cache
+from penstock.services.sagemaker.pipelines.cachekeys import MODES
 from penstock.services.sagemaker.pipelines.checks import Malformed
 from penstock.services.sagemaker.pipelines.definition import MAX_BYTES, Definition, parse
 from penstock.services.sagemaker.pipelines.events import move_execution, tell_execution
@@ -84,8 +86,16 @@ def delete_pipeline(call: Call) -> dict[str, Any]:
     versions = Query(
         kind=VERSION.kind, account=call.account, region=call.region, parent=pipeline.body["_id"], limit=100_000
     )
-    for version in call.app.store.page(versions):
-        call.delete(version)
+    results = Query(
+        kind=cache.KIND,
+        account=call.account,
+        region=call.region,
+        name_prefix=f"{pipeline.body['_id']}/",
+        order="name",
+        limit=100_000,
+    )
+    for document in [*call.app.store.page(versions), *call.app.store.page(results)]:
+        call.delete(document)
     for execution in executions:
         steps = Query(kind=STEP.kind, account=call.account, region=call.region, parent=execution.name, limit=100_000)
         for step in call.app.store.page(steps):
@@ -140,7 +150,7 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
     definition = parse(version.body["PipelineDefinition"])
     values = _parameter_values(call, definition)
     name = ids.word(12)
-    body = _execution_body(call, pipeline, version) | {"_parameters": values}
+    body = _execution_body(call, pipeline, version) | {"_parameters": values, "_cache": _cache_mode(call, pipeline)}
     arn = EXECUTION.arn_of(call, name, pipeline=pipeline.name)
     execution = EXECUTION.create(call, name, body=body, status="Executing", parent=pipeline.name, arn=arn)
     _resolve_experiment(call, execution, definition)
@@ -320,6 +330,14 @@ def _parameter_values(call: Call, definition: Definition) -> dict[str, Any]:
         return definition.values(given)
     except Malformed as fault:
         raise invalid(str(fault)) from None
+
+
+def _cache_mode(call: Call, pipeline: Document) -> str:
+    """How the pipeline's steps are cached: by its tag, else by the server's setting."""
+    mode = call.app.store.tags(pipeline.arn).get(cache.TAG, call.app.settings.cache)
+    if mode not in MODES:
+        raise invalid(f"The tag {cache.TAG} of pipeline '{pipeline.arn}' is '{mode}'; it must be {', '.join(MODES)}.")
+    return mode
 
 
 def _execution_body(call: Call, pipeline: Document, version: Document) -> dict[str, Any]:

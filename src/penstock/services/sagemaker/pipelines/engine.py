@@ -11,6 +11,7 @@ from typing import Any
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker.pipelines import conditions, jobs
+from penstock.services.sagemaker.pipelines.cache import Cache, Verdict
 from penstock.services.sagemaker.pipelines.checks import EXECUTED
 from penstock.services.sagemaker.pipelines.definition import Definition, Step
 from penstock.services.sagemaker.pipelines.events import move_execution, tell_step
@@ -40,7 +41,8 @@ DESCRIPTION_MOST = 3072
 def advance(call: Call, execution: Document) -> float | None:
     """One look at an execution.
 
-    Differs: retry policies and step caching are not applied; after a step failed, no further step is begun.
+    Differs: retry policies are not applied; after a step failed, no further step is begun. Only what ran with caching
+    on is found again by the cache; its age counts from its end.
     """
     if execution.status in ENDED:
         return None
@@ -69,6 +71,7 @@ class Look:
     def __init__(self, call: Call, execution: Document, definition: Definition):
         self.call, self.execution, self.definition = call, execution, definition
         self.entries: dict[str, dict[str, Any]] = execution.body["_steps"]
+        self.cache = Cache(call, execution)
         self.changed = False
         self.more = False
         """Whether ready steps were left for the next look."""
@@ -192,8 +195,13 @@ class Look:
         maker = jobs.MAKERS[step.type]
         name = jobs.name_job(self.execution, step, self.prefix(step))
         scope = StepScope(self.call, self.execution, self.definition.steps, name)
+        verdict = None
         try:
             arguments = resolve(step.arguments, scope)
+            verdict = self.cache.look(step, arguments)
+            if verdict is not None and verdict.hit:
+                self.reuse(step, verdict)
+                return
             configure(self.call, self.execution, step, arguments)
             job = jobs.make(self.call, self.execution, step, arguments, name)
         except Unresolved as why:
@@ -201,7 +209,7 @@ class Look:
             return
         except ServiceError as fault:
             told = f"ClientError: Failed to invoke sagemaker:{maker.create}. Error Details: {fault.message}"
-            self.end(step.name, "Failed", told)
+            self.write(step.name, "Failed", reason=told, verdict=verdict)
             return
         note_start(self.call, self.execution, step, job)
         status = jobs.OUTCOMES.get(job.status, "Executing")
@@ -211,7 +219,16 @@ class Look:
             {maker.metadata: {"Arn": job.arn}},
             reason=f"ClientError: {job.body.get('FailureReason', '')}",
             job=[job.kind, job.name],
+            verdict=verdict,
         )
+
+    def reuse(self, step: Step, verdict: Verdict) -> None:
+        """Ends a step with the result of an earlier run."""
+        assert verdict.record is not None
+        job = jobs.find(self.call, self.execution, verdict.record.body)
+        assert job is not None
+        metadata = {jobs.MAKERS[step.type].metadata: {"Arn": job.arn}}
+        self.write(step.name, "Succeeded", metadata, job=verdict.record.body["job"], verdict=verdict)
 
     def prefix(self, step: Step) -> str | None:
         """The prefix that a definition may give its jobs' names (PipelineDefinitionConfig.use_custom_job_prefix)."""
@@ -231,6 +248,7 @@ class Look:
         job: list[str] | None = None,
         outcome: bool | None = None,
         description: str = "",
+        verdict: Verdict | None = None,
     ) -> None:
         """Notes a step's status in the execution, writes the step as it is shown, and tells of it."""
         step, now = self.definition.steps[name], self.call.now
@@ -251,6 +269,10 @@ class Look:
             entry["job"] = job
         if outcome is not None:
             entry["outcome"] = outcome
+        if verdict is not None:
+            self.cache.note(document, verdict)
+        if status in ENDED:
+            self.cache.keep(document, entry)
         self.call.put(document)
         tell_step(self.call, self.execution, document, step.type, previous)
         self.changed = True

@@ -57,6 +57,7 @@ def tell_step(call: Call, execution: Document, step: Document, kind: str, previo
         "previousStepStatus": previous or None,
         "currentStepStatus": step.status,
         "failureReason": body.get("FailureReason"),
+        "cacheHitResult": _lowered(body["CacheHitResult"]) if "CacheHitResult" in body else None,
         "pipelineArn": execution.body["PipelineArn"],
         "pipelineExecutionArn": execution.arn,
     }

@@ -1,0 +1,61 @@
+"""explain: why the steps of an execution hit the cache or missed it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from penstock import Refused, server
+from penstock.cli import world
+from penstock.cli.world import DataOption
+from penstock.services.sagemaker.pipelines import explain as pipelines
+
+console = Console(highlight=False)
+MARKS = {
+    "hit": "[green]hit[/green]",
+    "reused": "[green]reused[/green]",
+    "off": "[dim]off[/dim]",
+    "none": "[dim]none[/dim]",
+}
+SIDES = {"before": "[red]-[/red]", "now": "[green]+[/green]"}
+
+
+def explain(
+    execution: Annotated[str, typer.Argument(help="An execution's id or ARN.")],
+    step: Annotated[str | None, typer.Argument(help="Only this step.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON list, an object a step.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Tell why each step of an execution hit the cache or missed it, attribute by attribute."""
+    settings = world.settings_of(data)
+    world.ensure_up(settings, quiet=True)
+    with server.at_store(settings) as app:
+        found = pipelines.find_execution(app.store, execution)
+        if found is None:
+            raise Refused(f"There is no execution {execution!r}.")
+        try:
+            told = pipelines.explain(app.store, found, step)
+        except LookupError:
+            raise Refused(f"The definition of {found.arn} has no step {step!r}.") from None
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return
+    for each in told:
+        _print(each)
+
+
+def _print(told: dict[str, Any]) -> None:
+    mark = MARKS.get(told["outcome"], f"[yellow]{told['outcome']}[/yellow]")
+    mode = f" [dim]({told['mode']})[/dim]" if "mode" in told else ""
+    console.print(f"[bold]{told['step']}[/bold]  {mark}{mode}  {escape(told['why'])}.", soft_wrap=True)
+    for difference in told.get("differences", []):
+        console.print(f"    {escape(difference['attribute'])}", soft_wrap=True)
+        for side, sign in SIDES.items():
+            if difference.get(side) is not None:
+                console.print(f"      {sign} {escape(json.dumps(difference[side]))}", soft_wrap=True)
+    if "unkept" in told:
+        console.print(f"    {escape(told['unkept'])}.", soft_wrap=True)
