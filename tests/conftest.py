@@ -30,7 +30,7 @@ from penstock import server
 from penstock.front import Front
 from penstock.kernel import accounts, ids
 from penstock.kernel.app import App
-from penstock.kernel.call import Call, Caller
+from penstock.kernel.call import Call, Caller, Long
 from penstock.kernel.engine import Engine
 from penstock.runs import sandbox
 from penstock.settings import Settings
@@ -80,10 +80,17 @@ class World:
         raise AssertionError("somebody wrote in between, twenty times")
 
     def step(self, document: Document) -> float | None:
-        """One engine step of the document as stored, committed."""
+        """One engine step of the document as stored, committed; one that is long, as the engine would: patiently."""
+        try:
+            return self._step(document, patient=False)
+        except Long:
+            return self._step(document, patient=True)
+
+    def _step(self, document: Document, patient: bool) -> float | None:
         fresh = self.app.store.get(document.ref)
         assert fresh is not None
         call = self.app.step_call(fresh, self.app.clock.now())
+        call.patient = patient
         again = self.app.steps()[fresh.kind](call, fresh)
         if call.change:
             self.app.store.commit(call.change)

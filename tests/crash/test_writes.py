@@ -9,6 +9,8 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -190,3 +192,51 @@ def test_a_transfer_goes_on_while_front_and_engine_are_killed(clan: Clan, s3: An
     into = io.BytesIO()
     s3.download_fileobj(BUCKET, "transfer", into)
     assert hashlib.sha256(into.getvalue()).digest() == hashlib.sha256(data).digest()
+
+
+def test_an_engine_killed_while_it_joins_a_large_object_joins_it_again(clan: Clan, s3: Any) -> None:
+    """The job that needs it has begun nothing by then; another job goes on meanwhile."""
+    names = {"Bucket": BUCKET, "Key": "joined/large"}
+    upload = s3.create_multipart_upload(**names)["UploadId"]
+    part = os.urandom(64 << 20)
+    parts = [{"PartNumber": 1, "ETag": s3.upload_part(**names, UploadId=upload, PartNumber=1, Body=part)["ETag"]}]
+    s3.complete_multipart_upload(**names, UploadId=upload, MultipartUpload={"Parts": parts})
+    upload = s3.create_multipart_upload(**names)["UploadId"]
+    copies = [
+        s3.upload_part_copy(**names, UploadId=upload, PartNumber=n, CopySource=f"{BUCKET}/joined/large")
+        for n in range(1, 9)
+    ]
+    parts = [{"PartNumber": n, "ETag": copy["CopyPartResult"]["ETag"]} for n, copy in enumerate(copies, 1)]
+    s3.complete_multipart_upload(**names, UploadId=upload, MultipartUpload={"Parts": parts})
+    check = "import os; assert os.path.getsize('/opt/ml/processing/in/large') == 8 * (64 << 20)"
+    sm = clan.client("sagemaker")
+    temporary, killed = clan.data / "blobs" / "tmp", 0
+    sm.create_processing_job(
+        ProcessingJobName="joins", RoleArn=clan.keys["role_arn"],
+        AppSpecification={"ImageUri": "python:3.11", "ContainerEntrypoint": ["python", "-c", check]},
+        ProcessingResources={"ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 5}},
+        ProcessingInputs=[
+            {"InputName": "in", "S3Input": {
+                "S3Uri": f"s3://{BUCKET}/joined/large", "LocalPath": "/opt/ml/processing/in", "S3DataType": "S3Prefix",
+                "S3InputMode": "File"}}],
+    )  # fmt: skip
+    for _ in range(2):
+        engine = until(lambda: clan.member("engine"), "the engine is there")
+        until(lambda engine=engine: begun(temporary, engine), "the joining")
+        killed += clan.kill("engine")
+    ended = until(lambda: sm.describe_processing_job(ProcessingJobName="joins")["ProcessingJobStatus"] != "InProgress",
+                  "the job's end")  # fmt: skip
+    job = sm.describe_processing_job(ProcessingJobName="joins")
+    assert (killed, ended, job["ProcessingJobStatus"]) == (2, True, "Completed"), job.get("FailureReason")
+    reads = clan.reads()
+    row = reads.object(BUCKET, "joined/large")
+    reads.close()
+    assert row is not None
+    assert len(row.parts) == 1
+
+
+def begun(temporary: Path, engine: int) -> bool:
+    """Whether the engine writes a file beside the blobs."""
+    with suppress(FileNotFoundError):
+        return any(path.stat().st_size > 0 for path in temporary.glob(f"{engine}-*"))
+    return False

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import pytest
 
-from penstock.kernel.call import Call
+from penstock.kernel.call import Call, Long
 from penstock.kernel.clock import FakeClock, SystemClock
-from penstock.kernel.engine import STALE_TRIES, Engine, Step
+from penstock.kernel.engine import FLYING, STALE_TRIES, Engine, Step
 from penstock.store.records import Change, Document, Event, Stale, StoreFailed, Taken, Wake
 from penstock.store.sqlite import SqliteStore, SqliteWork
 from penstock.store.writer import Writer
@@ -26,6 +26,7 @@ class SmallCall:
 
     now: float
     change: Change = field(default_factory=Change)
+    patient: bool = False
 
 
 def make_call(document: Document, now: float) -> Call:
@@ -340,6 +341,30 @@ def test_more_wakes_than_fly_at_once_are_all_run(world: World) -> None:
     world.put(*names)
     run_until(world, step, done).stop()
     assert all(body(world, name) == {"n": 1} for name in names)
+
+
+def test_long_work_holds_up_no_other_step(world: World) -> None:
+    going, others, ended = threading.Event(), threading.Semaphore(0), threading.Event()
+    count = FLYING + 8
+
+    def step(call: Call, document: Document) -> None:
+        if not document.name.startswith("long"):
+            others.release()
+            return
+        if not call.patient:
+            raise Long
+        assert going.wait(60)
+        if document.name == "long-0":
+            ended.set()
+
+    world.put(*(f"long-{n}" for n in range(count)))
+    world.engine(step, SystemClock(), workers=1).start()
+    world.put("a", "b", due=1.0)
+    for _ in "ab":
+        assert others.acquire(timeout=60)
+    assert not ended.is_set()
+    going.set()
+    assert ended.wait(60)
 
 
 def test_stop_waits_for_the_step_that_runs_and_keeps_its_change(world: World) -> None:

@@ -31,6 +31,10 @@ class Caller:
     """The run whose credentials these are; empty for people."""
 
 
+class Long(Exception):
+    """What a step is about to do may take longer than a step may work: the engine runs it again, beside its other steps."""
+
+
 @dataclass(slots=True)
 class Call:
     """All that an operation or a step gets."""
@@ -50,6 +54,8 @@ class Call:
     """The run whose socket the request came from."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """The request's headers, for the few operations that answer what was sent."""
+    patient: bool = False
+    """Whether this step runs beside the others, and may take its time."""
 
     @property
     def account(self) -> str:
@@ -93,6 +99,14 @@ class Call:
 
     def row(self, row: Row) -> None:
         self.change.rows.append(row)
+
+    def take_time(self) -> None:
+        """Called before what may take longer than a step may work (50 ms): copying bytes, thousands of rows.
+
+        Raises: Long, unless the call may take its time.
+        """
+        if not self.patient:
+            raise Long
 
     def emit(
         self, source: str, detail_type: str, detail: Mapping[str, Any], resources: list[str] | None = None

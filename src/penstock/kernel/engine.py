@@ -4,6 +4,10 @@ Recovery: a wake is removed only in the transaction that commits its step's chan
 process left its wake behind. At start nobody can hold a lease any more, so `release_all` gives all of them back. They
 are due, so the loop claims them like any other wake and runs their steps again. A step is idempotent (it looks at the
 document and at the world before it moves), so what it had done already is not done twice.
+
+Long work: a step works no longer than 50 ms. One that is about to (it would join the parts of a large object, or lay out
+thousands of files) says so by `Call.take_time`, which raises `Long`, and runs again in a few threads of its own, with a call
+that may take its time. Its wake stays leased all the while, so a crash in the middle of it has it run again.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from penstock.kernel.call import Call
+from penstock.kernel.call import Call, Long
 from penstock.kernel.clock import Clock
 from penstock.store.base import Store, Work
 from penstock.store.records import Change, Document, Ref, Stale, Taken, Unmet, Wake
@@ -29,6 +33,8 @@ STALE_TRIES = 20
 """Runs of a step in a row that find somebody wrote in between, before it backs off as after an error."""
 BACKOFF_S = (1.0, 60.0)
 """The first pause after an error, which doubles, and the longest."""
+LONG = 2
+"""Steps that may do long work at once."""
 UNKNOWN_S = 60.0
 """How often to look whether a kind has a step by now."""
 
@@ -55,7 +61,9 @@ class Engine:
         self._landed = threading.Condition(self._lock)
         self._stopping = False
         self._unknown: set[str] = set()
+        self._beside: set[Ref] = set()
         self._pool: ThreadPoolExecutor | None = None
+        self._long_pool: ThreadPoolExecutor | None = None
         self._thread: threading.Thread | None = None
         work.listen(self._look.set)
 
@@ -64,6 +72,7 @@ class Engine:
         """Recovers what an earlier process left, and begins."""
         self._work.release_all()
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="step")
+        self._long_pool = ThreadPoolExecutor(LONG, thread_name_prefix="long-step")
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
@@ -76,8 +85,8 @@ class Engine:
         with self._lock:
             while self._held:
                 self._landed.wait()
-        if self._pool:
-            self._pool.shutdown()
+        for pool in filter(None, (self._pool, self._long_pool)):
+            pool.shutdown()
 
     def nudge(self, ref: Ref) -> Future[None]:
         """Has the document looked at now: a run of its has ended, say."""
@@ -117,7 +126,7 @@ class Engine:
     def _pause(self) -> float | None:
         """Until when there is nothing to do: None for until somebody says so."""
         with self._lock:
-            if len(self._held) >= FLYING:
+            if self._room() <= 0:
                 return None
         due = self._work.next_due()
         return None if due is None else max(0.0, due - self._clock.now())
@@ -125,7 +134,7 @@ class Engine:
     def _claim(self) -> list[Wake]:
         """Due wakes that were not running; asks the writer only when there are some."""
         with self._lock:
-            room = FLYING - len(self._held)
+            room = self._room()
         now = self._clock.now()
         due = self._work.next_due() if room > 0 else None
         if due is None or due > now:
@@ -139,23 +148,39 @@ class Engine:
                 fresh.append(wake)
         return fresh
 
+    def _room(self) -> int:
+        """How many more may fly; those that do long work have threads of their own, and hold up nobody."""
+        return FLYING - (len(self._held) - len(self._beside))
+
     def _start(self, wake: Wake, attempt: int = 1) -> None:
         if self._pool is None:
             threading.Thread(target=self._run, args=(wake, attempt), daemon=True).start()
         else:
             self._pool.submit(self._run, wake, attempt)
 
+    def _start_long(self, wake: Wake, attempt: int) -> None:
+        """Has the step run again where it holds up nobody (in this thread, for `drain`)."""
+        if self._long_pool is None:
+            self._run(wake, attempt, True)
+            return
+        with self._lock:
+            self._beside.add(wake.ref)
+        self._look.set()
+        self._long_pool.submit(self._run, wake, attempt, True)
+
     # --- one wake
-    def _run(self, wake: Wake, attempt: int = 1) -> None:
+    def _run(self, wake: Wake, attempt: int = 1, patient: bool = False) -> None:
         """Runs the step of a wake's document and sends its change on its way."""
         try:
-            self._step(wake, attempt)
+            self._step(wake, attempt, patient)
+        except Long:
+            self._start_long(wake, attempt)
         except (Stale, Taken, Unmet) as error:
             self._again(wake, attempt, error)
         except (Exception, SystemExit) as error:  # a library's sys.exit must not take the wake with it
             self._fail(wake, error)
 
-    def _step(self, wake: Wake, attempt: int) -> None:
+    def _step(self, wake: Wake, attempt: int, patient: bool) -> None:
         document = self._store.get(wake.ref)
         if document is None:
             self._finish(wake, None, Change(), attempt)
@@ -165,6 +190,7 @@ class Engine:
             self._leave(wake)
             return
         call = self._make_call(document, self._clock.now())
+        call.patient = patient
         again = step(call, document)
         self._finish(wake, None if again is None else self._clock.now() + again, call.change, attempt)
 
@@ -223,6 +249,7 @@ class Engine:
         """The wake is given back: there is room for another. One that was claimed since is run now."""
         with self._lock:
             held = self._held.get(lease.ref)
+            self._beside.discard(lease.ref)
             if held is lease:
                 del self._held[lease.ref]
             self._landed.notify_all()

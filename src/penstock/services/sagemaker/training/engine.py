@@ -191,6 +191,8 @@ def measure(call: Call, document: Document) -> None:
         str(logs.file(document.account, document.region, GROUP, jobs.stream_name(document, host.name)))
         for host in rules.hosts_of(body)
     ]
+    if not trusted or metrics.size_bytes(files) > metrics.QUICK_BYTES:
+        call.take_time()
     series = metrics.scrape(files, definitions) if trusted else metrics.scrape_apart(files, definitions)
     body["FinalMetricDataList"] = [
         {"MetricName": name, "Value": points[-1][1], "Timestamp": points[-1][0]} for name, points in series.items()

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 LOG_BYTES = 8 << 20
 """How much of a log's end is looked at."""
+QUICK_BYTES = 256 << 10
+"""So much is read within an engine step's 50 ms."""
 LINE_CHARS = 4096
 POINTS = 5000
 """Kept of one metric: the last ones."""
@@ -59,6 +61,11 @@ def scrape_apart(files: Sequence[str], definitions: Sequence[Mapping[str, str]])
     except (subprocess.TimeoutExpired, ValueError):
         return {}
     return {name: [(point[0], point[1], point[2]) for point in points] for name, points in found.items()}
+
+
+def size_bytes(files: Iterable[str]) -> int:
+    """How long the logs are together; one that is not there is empty."""
+    return sum(os.path.getsize(path) for path in files if os.path.exists(path))
 
 
 def lines(files: Iterable[str]) -> Iterator[tuple[float, str]]:
