@@ -38,9 +38,11 @@ FORBIDDEN = tuple(
         "0.0.0.0/8",
         "10.0.0.0/8",
         "100.64.0.0/10",
+        "168.63.129.16/32",  # Azure's own services, at a public address
         "127.0.0.0/8",
         "169.254.0.0/16",
         "172.16.0.0/12",
+        "192.0.0.0/24",  # among them Oracle's metadata service
         "192.168.0.0/16",
         "224.0.0.0/4",
         "240.0.0.0/4",
@@ -53,6 +55,8 @@ FORBIDDEN = tuple(
         "64:ff9b:1::/48",
     )
 )
+PRIVATE_NAMES = (".internal", ".local", ".localhost", ".localdomain", ".home.arpa")
+"""Kept for private networks; the clouds' metadata services are among them."""
 STAND_INS = tuple(map(ipaddress.ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")))
 """Nobody's networks, kept for documentation: where names lead in test beds whose gateway reads the name."""
 
@@ -96,7 +100,13 @@ class Doorway:
         return await asyncio.start_server(self._for(info["run"]), sock=guest, limit=HEAD_BYTES)
 
     def _for(self, run: str | None):  # type: ignore[no-untyped-def]
+        held: set[asyncio.StreamWriter] = set()
+
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if run is not None and len(held) >= guests.CONNECTIONS:
+                writer.transport.abort()
+                return
+            held.add(writer)
             self.connections.add(task := asyncio.current_task())
             try:
                 await self._serve(run, reader, writer)
@@ -110,6 +120,7 @@ class Doorway:
                 log.debug("a connection ended: %r", fault)
             finally:
                 await _close(writer)
+                held.discard(writer)
                 self.connections.discard(task)
 
         return connected
@@ -211,7 +222,8 @@ class Doorway:
         if not named and port not in (80, 443):
             raise Closed("403 Forbidden", f"The doorway leads to ports 80 and 443 only, not to {port}.")
         addresses = await self._addresses(host, port)
-        if not named and any(map(forbidden, addresses)):
+        inside = any(forbidden(each) or is_own(each) for each in addresses) or (not addresses and is_private_name(host))
+        if not named and inside:
             raise Closed(
                 "403 Forbidden",
                 f"{host} is an address of this machine or its network: the doorway does not lead there.",
@@ -282,6 +294,20 @@ def forbidden(address: str) -> bool:
     ip = mapped or ip
     unknown = not ip.is_global and not any(ip in net for net in STAND_INS if net.version == ip.version)
     return unknown or any(ip in net for net in FORBIDDEN if net.version == ip.version)
+
+
+def is_own(address: str) -> bool:
+    """Whether an address is one of this machine's: a public one of its own leads past the firewall in front of it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as looking:
+        looking.connect((address, 9))  # sends nothing: asks which address we would come from
+        return bool(looking.getsockname()[0] == address)
+    return False
+
+
+def is_private_name(host: str) -> bool:
+    """Whether a name means nothing outside a private network; told of names that only an upstream proxy can look up."""
+    return "." not in host or host.endswith(PRIVATE_NAMES)
 
 
 def _fields(text: bytes):  # type: ignore[no-untyped-def]

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
 from penstock.runs import handout
+
+CONNECTIONS = 512
+"""A run may hold so many at once, to the front and to the doorway each: what it opens beyond is closed at once."""
 
 log = logging.getLogger("penstock.guests")
 
@@ -23,6 +31,34 @@ class Served(Protocol):
 
 
 Take = Callable[[dict[str, Any], socket.socket], Awaitable[Served | None]]
+
+
+class Guest(HttpToolsProtocol):
+    """A connection of a run. One that opens connections without end takes away none of the others'."""
+
+    def __init__(
+        self, held: set[asyncio.Protocol], config: Config, state: ServerState, loop: asyncio.AbstractEventLoop
+    ):
+        super().__init__(config, state, {}, loop)
+        self._held = held
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self._held) >= CONNECTIONS:
+            transport.abort()
+            return
+        self._held.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self in self._held:
+            self._held.discard(self)
+            super().connection_lost(exc)
+
+
+def raise_open_files() -> None:
+    """Lets this process hold as many connections as it ever may: the usual soft limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def serve(path: Path, take: Take) -> None:

@@ -203,6 +203,7 @@ def run_engine(settings: Settings) -> None:
 
 def run_front(settings: Settings, listening: socket.socket, number: int) -> None:
     """A front process, until SIGTERM: requests that have begun are answered."""
+    guests.raise_open_files()
 
     async def serve() -> None:
         writer = RemoteWriter(writer_socket(settings))
@@ -236,19 +237,20 @@ async def serve_front(
     config.load()
     state = ServerState()
 
-    def protocol_of(application: Any) -> Callable[[], HttpToolsProtocol]:
-        own = copy.copy(config)
-        own.loaded_app = application
-        return lambda: HttpToolsProtocol(own, state, {}, loop)
-
     async def take(info: dict[str, Any], guest: socket.socket) -> guests.Served | None:
-        factory = protocol_of(front.of_run(str(info["run"])))
+        own = copy.copy(config)
+        own.loaded_app = front.of_run(str(info["run"]))
+        held: set[asyncio.Protocol] = set()
+
+        def factory() -> asyncio.Protocol:
+            return guests.Guest(held, own, state, loop)
+
         if info.get("kind") == "connection":
             await loop.connect_accepted_socket(factory, guest)
             return None
         return await loop.create_server(factory, sock=guest)
 
-    server = await loop.create_server(protocol_of(config.loaded_app), sock=listening, backlog=1024)
+    server = await loop.create_server(lambda: HttpToolsProtocol(config, state, {}, loop), sock=listening, backlog=1024)
     background = [loop.create_task(guests.serve(handouts, take))] if handouts else []
     try:
         if started:
@@ -280,6 +282,7 @@ async def until_told() -> None:
 
 def run_doorway(settings: Settings, listening: socket.socket, api_port: int) -> None:
     """The doorway process, until SIGTERM."""
+    guests.raise_open_files()
     token = json.loads((settings.data / "credentials.json").read_text())["proxy_token"]
     registries = read_indexes(os.environ).places()
     direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""

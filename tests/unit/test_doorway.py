@@ -17,7 +17,7 @@ import urllib3
 from botocore.config import Config
 
 from penstock import authority
-from penstock.doorway import Doorway, forbidden, upstream_of
+from penstock.doorway import Doorway, forbidden, is_own, upstream_of
 from penstock.settings import Settings
 from tests.conftest import House
 
@@ -183,7 +183,15 @@ def test_credentials_that_are_no_text_are_an_unknown_caller(doorway: Open) -> No
     [
         *("127.0.0.1", "127.1", "2130706433", "0x7f000001", "0.0.0.0", "localhost", "localhost.", "[::1]"),
         *("[::ffff:127.0.0.1]", "10.1.2.3", "172.20.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254"),
-        *("169.254.170.2", "[fd00:ec2::254]", "[fe80::1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"),
+        *(
+            "[::ffff:a9fe:a9fe]",
+            "[::a9fe:a9fe]",
+            "0251.0376.0251.0376",
+            "2852039166",
+            "100.100.100.200",
+            "168.63.129.16",
+        ),
+        *("169.254.170.2", "[fd00:ec2::254]", "192.0.0.192", "[fe80::1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"),
     ],
 )
 def test_this_machine_and_its_network_are_nobodys_business(doorway: Open, host: str) -> None:
@@ -352,6 +360,47 @@ def test_hosts_of_no_proxy_are_reached_without_it(tmp_path: Path) -> None:
 def test_a_doorway_is_never_its_own_upstream() -> None:
     assert upstream_of({"HTTPS_PROXY": "http://penstock:token@127.0.0.1:4601"}) is None
     assert upstream_of({"https_proxy": "http://proxy:3128"}) == "http://proxy:3128"
+
+
+@pytest.mark.parametrize("host", ["metadata.google.internal", "instance-data", "printer.local"])
+def test_no_upstream_proxy_is_asked_for_a_private_name(
+    behind: Open, upstream: tuple[int, list[bytes]], host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved = socket.getaddrinfo
+
+    def unknown(name: Any, *rest: Any, **more: Any) -> Any:
+        if name == host:
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return resolved(name, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert behind.connect(f"{host}:80") == 403
+    assert upstream[1] == []
+
+
+def test_a_redirect_to_the_metadata_service_ends_at_the_doorway(tmp_path: Path) -> None:
+    head = b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest/meta-data/\r\nContent-Length: 0\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def redirect() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(head)
+
+        thread = threading.Thread(target=redirect)
+        thread.start()
+        for leading in opened(Settings(data=tmp_path), ("127.0.0.1", 1), registries={("127.0.0.1", port)}):
+            headers = urllib3.make_headers(proxy_basic_auth=f"penstock:{TOKEN}")
+            with urllib3.ProxyManager(f"http://127.0.0.1:{leading.port}", proxy_headers=headers) as pool:
+                answer = pool.request("GET", f"http://127.0.0.1:{port}/", timeout=10, redirect=True)
+                assert (answer.status, b"does not lead there" in answer.data) == (403, True)
+        thread.join(10)
+
+
+def test_this_machines_own_addresses_are_known() -> None:
+    assert (is_own("127.0.0.1"), is_own("93.184.216.34")) == (True, False)
 
 
 def test_a_public_address_is_not_forbidden() -> None:
