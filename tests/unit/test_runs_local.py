@@ -579,3 +579,34 @@ def test_the_exit_record_is_json_that_a_person_can_read(runs: Runs) -> None:
     runs.run(runs.shell("readable", "exit 5"))
     record = json.loads((runs.data / "runs" / "readable" / "exit.json").read_text())
     assert record["exit_code"] == 5
+
+
+# --- layers
+
+
+def test_what_a_run_wrote_is_a_layer_for_others(runs: Runs, tmp_path: Path) -> None:
+    """Files, deletions, and what was written into a writable mount."""
+    below = tmp_path / "below"
+    (below / "data").mkdir(parents=True)
+    (below / "data" / "old").write_text("old")
+    tool = tmp_path / "tool"
+    tool.mkdir()
+    (tool / "theirs").write_text("theirs")
+    shared: dict[str, Any] = {"mounts": [Mount(str(tool), "/opt/tool", "overlay")], "own_local": True}
+    script = (
+        "rm /data/old; echo new > /data/new; echo mine > /opt/tool/mine; rm /opt/tool/theirs; echo x > /usr/local/bin/x"
+    )
+    state = runs.run(runs.shell("lays", script, layers=[str(below)], keep=True, **shared))
+    assert (state.reason, state.exit_code) == ("", 0), runs.log("lays")
+    layer = runs.data / "runs" / "lays" / "layer"
+    script = "ls /data /opt/tool; cat /usr/local/bin/x; test ! -e /data/old"
+    state = runs.run(runs.shell("stands", script, layers=[str(layer), str(below)], **shared))
+    assert (state.reason, state.exit_code) == ("", 0), runs.log("stands")
+    assert runs.log("stands") == ["/data:", "new", "", "/opt/tool:", "mine", "x"]
+    assert sorted(path.name for path in below.rglob("*")) == ["data", "old"]
+    assert (tool / "theirs").read_text() == "theirs"
+
+
+def test_a_run_that_failed_leaves_no_layer(runs: Runs) -> None:
+    runs.run(runs.shell("fails-to-lay", "echo x > /x; exit 1", keep=True))
+    assert not (runs.data / "runs" / "fails-to-lay" / "layer").exists()

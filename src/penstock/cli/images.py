@@ -1,4 +1,4 @@
-"""image list|pull|add: the environments that image URIs become."""
+"""image list|pull|add|build|rm|prune: the environments that image URIs become."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from rich.table import Table
 from penstock import Refused, server
 from penstock.cli import world
 from penstock.cli.world import DataOption
-from penstock.runs.base import ImageError
+from penstock.runs import sandbox
+from penstock.runs.base import ImageError, Input, Mount
+from penstock.runs.images.build import Build, Workshop
+from penstock.services.sagemaker import contract
+from penstock.settings import Settings
 
 app = typer.Typer(help="What image URIs become on this machine.", no_args_is_help=True)
 console = Console(highlight=False)
@@ -79,3 +83,83 @@ def add(
     console.print(
         f"{uri} is known now; it is built when first used, or by `penstock image pull {uri}`.", soft_wrap=True
     )
+
+
+@app.command()
+def build(
+    folder: Annotated[Path, typer.Argument(help="The folder that COPY takes from.", exists=True, file_okay=False)],
+    tag: Annotated[str, typer.Option("--tag", "-t", help="The URI that pipelines will name.")],
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="The Dockerfile.", show_default="DIR/Dockerfile", dir_okay=False)
+    ] = None,
+    arguments: Annotated[
+        list[str] | None, typer.Option("--build-arg", help="NAME=VALUE of an ARG.", show_default=False)
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--no-cache", help="Make every layer anew.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Build an image from a Dockerfile; starts a server if none is up."""
+    settings = world.settings_of(data)
+    given = dict(word.partition("=")[::2] for word in arguments or ())
+    dockerfile = file or folder / "Dockerfile"
+    if not dockerfile.exists():
+        raise Refused(f"There is no {dockerfile}.")
+    world.ensure_up(settings)
+    try:
+        made = Build(_workshop(settings, fresh), folder, dockerfile, given, _tell).make(tag)
+    except ImageError as fault:
+        raise Refused(f"{dockerfile}: {fault}") from None
+    console.print(f"[green]✔[/green] {tag}: {len(made.layers)} layers, {made.size_bytes / 1e6:.0f} MB", soft_wrap=True)
+
+
+def _tell(line: str) -> None:
+    console.print(line, soft_wrap=True, markup=False)
+
+
+def _workshop(settings: Settings, fresh: bool) -> Workshop:
+    """Where images are built: the running server's sandboxes, with its doorway and the machine's package indexes."""
+    images = server.images_of(settings)
+    packages, folders = images.packages()
+    bundle = settings.data / "ca" / "bundle.pem"
+    env = contract.run_environment(
+        region=settings.region, key=None, hosts=(), certificates=bundle.exists(), image={}, packages=packages, own={},
+        given={}, cpus=1,
+    )  # fmt: skip
+    for name in ("OMP_NUM_THREADS", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        del env[name]
+    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), contract.DOORWAY)
+    return Workshop(
+        data=settings.data,
+        setup=sandbox.setup(str(settings.data / "sockets")),
+        images=images,
+        env={**env, **proxies, "PIP_NO_CACHE_DIR": "1", "PYTHONDONTWRITEBYTECODE": ""},
+        inputs=[Input(target=contract.CERTIFICATES, blob=str(bundle))] if bundle.exists() else [],
+        mounts=[Mount(each, each) for each in folders],
+        fresh=fresh,
+    )
+
+
+@app.command("rm")
+def remove(
+    uris: Annotated[list[str], typer.Argument(help="URIs of images that you built or added.")],
+    data: DataOption = None,
+) -> None:
+    """Forget images of your own; `image prune` gives their room back."""
+    images = server.images_of(world.settings_of(data))
+    for uri in uris:
+        if not images.remove(uri):
+            raise Refused(f"{uri} is no image that was built or added here.")
+        console.print(f"{uri} is gone.", soft_wrap=True)
+
+
+@app.command()
+def prune(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also environments that no job uses now; they are built again when needed.")
+    ] = False,
+    data: DataOption = None,
+) -> None:
+    """Give back the room of layers and environments that no image stands on."""
+    settings = world.settings_of(data)
+    freed = server.images_of(settings).prune(settings.data / "runs", everything)
+    console.print(f"{freed / 1e6:.0f} MB were given back.")

@@ -115,6 +115,12 @@ class RunSpec:
     """A file inside whose first 1,024 characters are the failure's message (`/opt/ml/output/failure`)."""
     labels: dict[str, str] = field(default_factory=dict)
     """What the caller wants to find again in the exit record; not read by the executor."""
+    layers: list[str] = field(default_factory=list)
+    """Folders on the host that the root stands on, the uppermost first; what lies below a writable mount's target covers the mount."""
+    own_local: bool = False
+    """Whether /usr/local and /usr/src are the root's own, and writable, instead of the host's."""
+    keep: bool = False
+    """Whether what the (only) instance wrote stays in the run's folder, as `layer`, when it ended well."""
 
 
 WAITING, STARTING, RUNNING, ENDED, LOST = "waiting", "starting", "running", "ended", "lost"
@@ -192,6 +198,14 @@ class Images(Protocol):
         """Builds nothing. Raises ImageError for a URI that nothing stands for."""
         ...
 
+    def held(self) -> list[Held]:
+        """The images that were built on this machine."""
+        ...
+
+    def remove(self, uri: str) -> bool:
+        """Forgets an image that a person built or added; whether there was one."""
+        ...
+
     def packages(self) -> tuple[dict[str, str], list[str]]:
         """Where jobs get packages: variables for pip and uv (they may hold credentials), and folders to mount, read-only."""
         ...
@@ -213,8 +227,33 @@ class Environment:
     """PATH and what the real image's ENV sets."""
     note: str = ""
     """The first line of the job's log: which image became what, and in what it differs."""
+    layers: tuple[str, ...] = ()
+    """Folders that the run's root stands on, the uppermost first: what a Dockerfile's instructions wrote."""
+    cwd: str = "/"
+    entrypoint: list[str] = field(default_factory=list)
+    """The image's own program, where it was built with one."""
+    command: list[str] = field(default_factory=list)
+    """What the program gets where a job says nothing else, or the program where there is no entry point."""
+    own_local: bool = False
+    """Whether /usr/local and /usr/src are the image's, not the machine's."""
     metrics: list[dict[str, str]] = field(default_factory=list)
     """`Name` and `Regex` of the metrics a built-in algorithm publishes; used where the job runs no script of its own."""
+
+
+@dataclass(slots=True)
+class Held:
+    """An image that was built on this machine, as a registry would show it."""
+
+    uri: str
+    account: str
+    """Of the registry in its URI; empty where there is none."""
+    region: str
+    repository: str
+    tag: str
+    manifest: str
+    digest: str
+    size_bytes: int
+    made: float
 
 
 class ImageError(Exception):

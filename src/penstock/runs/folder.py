@@ -7,6 +7,7 @@
     running     appears when the program starts: `{"started": moment}`
     stop        a request to stop, with the reason; appears whole
     exit.json   the exit record; appears whole
+    layer       what the program wrote, where the spec wants it kept
     1, 2 …      what an attempt needs while it runs: lower, upper, work, root (the overlay's mount point)
 
 A file that matters appears by a rename. Nothing here is synced: what a power failure loses is an exit record of which no result was
@@ -37,6 +38,7 @@ EXIT, STOP, RUNNING_MARK, LOCK, SPEC, CELL, ATTEMPT = (
     "cell",
     "attempt",
 )
+KEPT = "layer"
 GONE, NEW = ".gone-", ".new-"
 
 

@@ -13,6 +13,8 @@ from penstock.runs import inputs, linux, network, outputs, sandbox
 from penstock.runs.base import Instance, RunSpec
 from penstock.runs.sandbox import Bound
 
+OWN_FOLDERS = ("/usr/local", "/usr/src")
+"""Where images put programs of their own."""
 NO_OVERLAY = (errno.EPERM, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP)
 
 
@@ -47,8 +49,11 @@ class Ground:
             self._shown[source] = target
 
     def seen(self, source: str) -> str:
-        """Where a path that was shown is."""
-        return self._shown.get(source, source)
+        """Where a path that was shown, or lies in one that was, is."""
+        for path in (source, *(str(parent) for parent in Path(source).parents)):
+            if path in self._shown:
+                return self._shown[path] + source[len(path) :]
+        return source
 
     def enter(self) -> None:
         """Moves this process into the user namespace; nothing can be shown any more."""
@@ -86,8 +91,8 @@ class Roots:
         os.mkdir(self._scratch)
         for instance in self._spec.instances:
             self._lay(instance)
-        for mount in self._spec.mounts:
-            self._ground.show(mount.source)
+        for source in (*self._spec.layers, *(m.source for m in self._spec.mounts)):
+            self._ground.show(source)
 
     def _lay(self, instance: Instance) -> None:
         home, host = self._scratch / instance.host, instance.host
@@ -100,6 +105,8 @@ class Roots:
                 written.append(home / f"mount{number}" / "upper")
                 written[-1].mkdir(parents=True)
                 (home / f"mount{number}" / "work").mkdir()
+        if self._spec.own_local:
+            inputs.lay_folders((*own_folders(), *(f"/usr/local/{name}" for name in ("bin", "lib", "share"))), upper)
         if (hosts := [i.host for i in self._spec.instances]) != sandbox.ONE_HOST:  # the base names the usual one
             (upper / "etc").mkdir()
             (upper / "etc" / "hosts").write_text(network.hosts_text(hosts))
@@ -116,19 +123,24 @@ class Roots:
     def _working_folder(self) -> list[str]:
         """The working folder is made if it is not there, unless it lies in something that is mounted."""
         covered = ["/usr", "/proc", "/dev", *(m.target for m in self._spec.mounts)]
+        if self._spec.own_local and any(is_below(self._spec.cwd, own) for own in own_folders()):
+            return [self._spec.cwd]
         return [] if self._spec.cwd == "/" or any(is_below(self._spec.cwd, c) for c in covered) else [self._spec.cwd]
 
     def mount(self) -> None:
         """Mounts the roots and the writable mounts."""
         for instance in self._spec.instances:
             home, host = self._scratch / instance.host, instance.host
-            self.merged[host] = self._mount_layers([*self._lowers[host], self._ground.house.base], home, host)
-            self.bound[host] = []
+            lowers = [*self._lowers[host], *self._spec.layers, self._ground.house.base]
+            root = self.merged[host] = self._mount_layers(lowers, home, host)
+            own = own_folders() if self._spec.own_local else []
+            self.bound[host] = [Bound(root.merged + folder, folder, True) for folder in own]
             # Outer before inner, or the outer would cover the inner.
             for number, mount in sorted(enumerate(self._spec.mounts), key=lambda m: m[1].target.count("/")):
                 source, writable = self._ground.seen(mount.source), mount.mode == "overlay"
                 if writable:
-                    layer = self._mount_layers([mount.source], home / f"mount{number}", f"{host}-{number}")
+                    above = [layer + mount.target for layer in self._spec.layers if os.path.isdir(layer + mount.target)]
+                    layer = self._mount_layers([*above, mount.source], home / f"mount{number}", f"{host}-{number}")
                     source = layer.merged
                 self.bound[host].append(Bound(source, mount.target, writable))
 
@@ -148,6 +160,22 @@ class Roots:
             sandbox.copy_layer(layer, copy)
         return outputs.Root(copy, copy)
 
+    def keep(self, target: Path) -> None:
+        """Moves what the first instance wrote to a folder, as a layer that other roots may stand on; its root is gone then."""
+        host = self._spec.instances[0].host
+        home = self._scratch / host
+        linux.detach(self.merged[host].merged)
+        Path(self.merged[host].upper).rename(target)
+        for number, mount in enumerate(self._spec.mounts):
+            if mount.mode == "overlay":
+                place = inputs.inside(target, mount.target)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    place.rmdir()  # bubblewrap's mount point
+                (home / f"mount{number}" / "upper").rename(place)
+        if self._ground.house.mapped:
+            take_back(target)
+
     @property
     def layers(self) -> list[Path]:
         """The folders on disk that grow while the program runs."""
@@ -160,6 +188,19 @@ def give_away(folder: Path) -> None:
         os.chown(parent, sandbox.JOB_ID, sandbox.JOB_ID)
         for name in names:
             os.chown(f"{parent}/{name}", sandbox.JOB_ID, sandbox.JOB_ID, follow_symlinks=False)
+
+
+def take_back(folder: Path) -> None:
+    """Makes a tree of the job's the server's own again, from inside the user namespace."""
+    for parent, _, names in os.walk(folder):
+        os.chown(parent, sandbox.KEEPER_ID, sandbox.KEEPER_ID)
+        for name in names:
+            os.chown(f"{parent}/{name}", sandbox.KEEPER_ID, sandbox.KEEPER_ID, follow_symlinks=False)
+
+
+def own_folders() -> list[str]:
+    """The folders below /usr that a root may have for its own: those that are there to be covered."""
+    return [folder for folder in OWN_FOLDERS if os.path.isdir(folder)]
 
 
 def is_below(path: str, folder: str) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from penstock.runs import endings, limits, linux, network, outputs, sandbox
 from penstock.runs.base import ENDED, Instance, RunSpec, RunState
-from penstock.runs.folder import STOP, Order, RunFolder
+from penstock.runs.folder import KEPT, STOP, Order, RunFolder
 from penstock.runs.logs import LogPump
 from penstock.runs.lookout import Lookout
 from penstock.runs.roots import Ground, Roots
@@ -383,6 +383,8 @@ class Attempt:
         state.usage = {name: float(value) for name, value in used.items() if value}
         if told := endings.sentence(state, self.spec):
             (self.failed or self.programs[0]).pump.note(f"penstock: {told}")
+        if self.spec.keep and not state.reason:
+            self.roots.keep(self.folder.path / KEPT)
         state.ended = time.time()
         return state
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from penstock.runs.base import Environment, ImageError, Mount
+from penstock.runs.base import Environment, Held, ImageError, Mount
+from penstock.runs.images.built import Built, Shelf, held
 from penstock.runs.images.environments import (
     Environments,
     Made,
@@ -28,6 +29,7 @@ from penstock.runs.images.environments import (
 from penstock.runs.images.indexes import read_indexes, redact
 from penstock.runs.images.interpreters import minor_of
 from penstock.runs.images.metrics import XGBOOST_METRICS
+from penstock.runs.images.pruning import prune
 from penstock.runs.images.table import PYTHON_ENV, PYTHON_SOURCE, TAGS, Tag
 from penstock.runs.images.uris import parse_uri, strip_suffix
 
@@ -51,6 +53,21 @@ class _Image:
     env: dict[str, str] = field(default_factory=dict)
     source: str = ""
     differs: str = ""
+    built: Built | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a Dockerfile's FROM stands on."""
+
+    environment: Environment
+    wanted: Wanted
+    mark: str
+    """Which environment it is: another one of the same packages has another mark."""
+    keys: list[str]
+    """The layers above the environment."""
+    size_bytes: int
+    own_local: bool
 
 
 class LocalImages:
@@ -71,6 +88,7 @@ class LocalImages:
     ):
         self._environ = dict(os.environ if environ is None else environ)
         self._folder = Path(folder).absolute()
+        self.folder, self.shelf = self._folder, Shelf(self._folder)
         self._environments = Environments(self._folder, uv or find_uv(self._environ), self._environ, fetch_python)
         self._retry_s = retry_s
         self._ready: dict[str, Made] = {}
@@ -145,8 +163,42 @@ class LocalImages:
         added[uri] = {"requirements": lines, "python": minor_of(python) if python else "", "base": base_uri or ""}
         self._write_added(added)
 
+    def foundation(self, uri: str, progress: Progress | None = None) -> Ground:
+        """What an image may be built upon, its environment made.
+
+        Raises: ImageError.
+        """
+        environment = self.pull(uri, progress)
+        image = self._resolve(uri)
+        digest = self._environments.digest(image.wanted)
+        made = self._ready[digest]
+        keys = list(image.built.layers) if image.built else []
+        size = image.built.size_bytes if image.built else made.size_bytes
+        return Ground(environment, image.wanted, f"{digest} {made.made}", keys, size, _own_local(made))
+
+    def prune(self, runs: Path, everything: bool = False) -> int:
+        """Deletes layers that no built image has, and environments that no image is; what a run stands on stays.
+
+        Takes: `runs`, the folder of runs; `everything`: also environments that could be built again.
+        Gives: the bytes.
+        """
+        built = self.shelf.all()
+        used = {self.shelf.layer(key).name for one in built for key in one.layers}
+        kept = {self._environments.digest(_from_built(one.uri, one).wanted) for one in built}
+        if not everything:
+            kept |= {self._environments.digest(self._resolve(uri).wanted) for uri in self._read_added()}
+            kept |= {self._environments.digest(_from_tag(tag, tag.uri).wanted) for tag in TAGS}
+            kept |= {self._environments.digest(Wanted(f"3.{minor}")) for minor in range(7, 20)}
+        return prune(self._folder, used, kept, runs)
+
+    def held(self) -> list[Held]:
+        """The images that were built from Dockerfiles."""
+        return [held(built) for built in self.shelf.all()]
+
     def remove(self, uri: str) -> bool:
-        """Forgets an added URI; its environment stays on disk."""
+        """Forgets a built or added URI; what it stands on stays on disk until `prune`."""
+        if self.shelf.remove(uri):
+            return True
         added = dict(self._read_added())
         if uri not in added:
             return False
@@ -162,7 +214,8 @@ class LocalImages:
 
         `state` is "ready", "building", "failed" or "absent" (not built yet).
         """
-        images = [*(self._resolve(uri) for uri in self._read_added()), *(_from_tag(tag, tag.uri) for tag in TAGS)]
+        own = [*(built.uri for built in self.shelf.all()), *self._read_added()]
+        images = [*(self._resolve(uri) for uri in dict.fromkeys(own)), *(_from_tag(tag, tag.uri) for tag in TAGS)]
         return [self._tell(image) for image in images]
 
     def check(self, uri: str) -> None:
@@ -207,6 +260,8 @@ class LocalImages:
                 heard(uri)
 
     def _resolve(self, uri: str) -> _Image:
+        if built := self.shelf.find(uri):
+            return _from_built(uri, built)
         parsed = parse_uri(uri)
         added = self._read_added()
         for name in (uri, parsed.short):
@@ -221,7 +276,8 @@ class LocalImages:
             if match or parsed.tag in ("3", "latest") or re.match(r"3-[a-z]|slim", parsed.tag):
                 minor = match[1] if match else _default_python()
                 return _Image(uri, "python", parsed.tag, Wanted(minor), PYTHON_ENV, PYTHON_SOURCE)
-        raise ImageError(_unknown(uri, parsed.short, [*added, *(t.uri for t in TAGS)]))
+        own = [parse_uri(built.uri).short for built in self.shelf.all()]
+        raise ImageError(_unknown(uri, parsed.short, [*own, *added, *(t.uri for t in TAGS)]))
 
     def _from_added(self, uri: str, entry: dict[str, Any]) -> _Image:
         lines: tuple[str, ...] = tuple(entry["requirements"])
@@ -239,6 +295,8 @@ class LocalImages:
         mounts = [Mount(str(self._environments.path(digest)), ENV, "overlay")]
         if not made.base_prefix.startswith("/usr/") and made.base_prefix != "/usr":
             mounts.append(Mount(made.base_prefix, made.base_prefix, "ro"))
+        built = image.built or Built(image.uri, {}, image.framework, image.version, "")
+        note = write_note(parse_uri(built.base or image.uri).short, image.wanted, made, differs=image.differs)
         return Environment(
             uri=image.uri,
             framework=image.framework,
@@ -246,7 +304,12 @@ class LocalImages:
             python=f"{ENV}/bin/python",
             mounts=mounts,
             env={"PATH": PATH, **image.env},
-            note=write_note(parse_uri(image.uri).short, image.wanted, made, differs=image.differs),
+            note=f"{parse_uri(image.uri).short}, built here from {note}" if image.built else note,
+            layers=self.shelf.paths(built.layers),
+            cwd=built.cwd,
+            entrypoint=list(built.entrypoint),
+            command=list(built.command),
+            own_local=image.built is not None and _own_local(made),
             metrics=[dict(m) for m in XGBOOST_METRICS] if image.framework == "xgboost" else [],
         )
 
@@ -290,6 +353,19 @@ class LocalImages:
 def _from_tag(tag: Tag, uri: str) -> _Image:
     wanted = Wanted(tag.python, tag.core, tag.rest)
     return _Image(uri, tag.framework, tag.tag, wanted, tag.env, tag.source, tag.differs)
+
+
+def _own_local(made: Made) -> bool:
+    """Whether an image may have a /usr/local of its own: not where its Python lies in the machine's."""
+    return not made.base_prefix.startswith("/usr/local")
+
+
+def _from_built(uri: str, built: Built) -> _Image:
+    asked: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in built.wanted.items()
+    }
+    source = f"built here, from {built.base}"
+    return _Image(uri, built.framework, built.version, Wanted(**asked), built.env, source, built=built)
 
 
 def _read_lines(lines: list[str]) -> list[str]:

@@ -446,13 +446,14 @@ def _assemble(
         document.body["_continuous"] = True
     execution = document.body.get("_execution")
     return RunSpec(
-        name=document.body["_run"], command=program.command, env=env, cwd="/",
+        name=document.body["_run"], command=program.command, env=env, cwd=image.cwd,
         mounts=[*mounts, *(Mount(folder, folder) for folder in folders)], inputs=[*inputs, *program.inputs],
         folders=program.folders, outputs=program.outputs, instances=program.instances,
         blobs=str(app.settings.data / "blobs"), cpus=machine.share, memory_bytes=machine.memory_bytes,
         disk_bytes=max(1, program.volume_gib) << 30, timeout_s=program.runtime_s, grace_s=app.settings.grace_s,
         network=program.network, party="/".join(execution) if execution else document.arn, message_file=program.message_file,
         labels={"kind": document.kind, "account": document.account, "region": document.region, "name": document.name},
+        layers=list(image.layers), own_local=image.own_local,
     )  # fmt: skip
 
 

@@ -19,7 +19,9 @@ def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
     body = document.body
     hosts = rules.hosts_of(body)
     application = body["AppSpecification"]
-    command = [*application.get("ContainerEntrypoint", []), *application.get("ContainerArguments", [])]
+    entrypoint, arguments = application.get("ContainerEntrypoint"), application.get("ContainerArguments")
+    own = [] if entrypoint else image.command  # as with Docker: another entry point takes the image's words away, too
+    command = [*(entrypoint or image.entrypoint), *(arguments or own)]
     if not command:
         raise ServiceError(
             "ClientError", "The image has no program of its own: AppSpecification needs a ContainerEntrypoint."

@@ -56,6 +56,8 @@ def _command(body: dict[str, Any], image: Environment) -> list[str]:
     given = [*algorithm.get("ContainerEntrypoint", []), *algorithm.get("ContainerArguments", [])]
     if algorithm.get("ContainerEntrypoint"):
         return given
+    if image.entrypoint:
+        return [*image.entrypoint, *(given or ["train"])]
     script, own = rules.split(rules.decode(body.get("HyperParameters", {})))
     program, source = rules.program_of(body, own)
     if program:

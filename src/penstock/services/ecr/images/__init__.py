@@ -1,0 +1,1 @@
+"""Images of repositories: what `penstock image build` made on this machine."""
