@@ -2,6 +2,7 @@
 
     refuse a foreign Host        a page in a browser must not reach us by a name of its own
     read the signature's scope   service, region, access key
+    preflights and forms         what a page in a browser sends to S3, unsigned
     route                        to a modelled operation
     authenticate                 the signature against the key's secret
     receive                      the body: whole, or streamed into the blobs
@@ -20,12 +21,13 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
+from urllib.parse import unquote
 
-from penstock import hosts
+from penstock import hosts, posts
 from penstock.blobs import checksums
-from penstock.kernel import auth, ids, sigv4
+from penstock.kernel import auth, cors, ids, sigv4
 from penstock.kernel.app import App
-from penstock.kernel.call import Call
+from penstock.kernel.call import Call, Caller
 from penstock.kernel.errors import ServiceError
 from penstock.store.records import Change, Stale, StoreFailed, Taken, Unavailable, Unmet
 from penstock.wire import chunked, models, protocols
@@ -77,6 +79,14 @@ class Front:
         """The chain. Every failure leaves it as a reply in the service's own form."""
         request_id = ids.request_id()
         route: list[models.Operation] = []
+        reply = await self.reply_of(request, receive, request_id, route)
+        if "origin" in request.headers and route and route[0].service.endpoint_prefix == "s3":
+            cors.add_headers(self.app.store, request, reply)
+        return reply
+
+    async def reply_of(
+        self, request: Request, receive: Receive, request_id: str, route: list[models.Operation]
+    ) -> Reply:
         try:
             return await self.chain(request, receive, request_id, route)
         except Disconnected:
@@ -102,6 +112,11 @@ class Front:
             return Reply(200, {"content-type": "application/json"}, b'{"status":"ok"}')
         if name == "telemetry":
             return Reply(200, {"content-type": "text/plain"}, b"")
+        if request.method == "OPTIONS" and name in (None, "s3"):
+            return cors.preflight(self.app.store, request)
+        if name in (None, "s3") and posts.is_post(request):
+            return await self.post(request, receive, request_id, route)
+        check_path(request.path)
         scope = sigv4.scope(request)
         body = Body(request, receive, self.app.settings.max_body_bytes)
         if request.method == "POST" and request.headers.get("content-type", "").startswith(FORM):
@@ -152,6 +167,15 @@ class Front:
         params = protocols.parse(operation, request, protocol)
         if operation.streaming_input:
             params[operation.streaming_input] = request.upload
+        result = await self.run(operation, params, caller, scope.region, request, request_id)
+        return protocols.reply(operation, result, request_id, protocol)
+
+    async def run(
+        self, operation: models.Operation, params: dict[str, Any], caller: Caller, region: str, request: Request,
+        request_id: str,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Runs the operation until its change is committed: again when somebody wrote in between."""
+        now = self.app.clock.now()
         function = self.app.function(operation)
         slow = getattr(function, "slow", False)
         for attempt in range(RERUNS):
@@ -160,7 +184,7 @@ class Front:
                 caller=caller,
                 service=operation.service.name,
                 operation=operation.name,
-                region=scope.region,
+                region=region,
                 params=params,
                 request_id=request_id,
                 now=now,
@@ -175,7 +199,7 @@ class Front:
                     result = self.app.perform(call, operation)
                 if call.change:
                     await self.app.store.commit_async(call.change)
-                return protocols.reply(operation, result, request_id, protocol)
+                return result
             except (Stale, Taken):
                 if attempt == RERUNS - 1:
                     raise
@@ -185,52 +209,26 @@ class Front:
                 ) from None
         raise AssertionError("the last attempt raises")
 
-    async def receive_upload(self, request: Request, body: Body, scope: sigv4.Scope, chunks: Any) -> Any:
-        """Streams the body into the blobs, in constant memory: small ones inline, larger writes in the executor.
+    async def post(self, request: Request, receive: Receive, request_id: str, route: list[models.Operation]) -> Reply:
+        """Takes a browser's form: its policy stands for a signature."""
+        post = posts.Post(self.app, request, self.app.clock.now())
+        route.append(post.operation)
+        body = Body(request, receive, self.app.settings.max_body_bytes)
+        received = await self.keep(post.pieces(body.pieces()), checksums.asked({}))
+        allowed = post.allowed
+        assert allowed is not None  # a form without a file was refused
+        result = await self.run(
+            post.operation, post.params(received), allowed.caller, allowed.region, request, request_id
+        )
+        return post.reply(result, request_id)
 
-        One write is under way while the next megabyte arrives.
-        """
-        loop = asyncio.get_running_loop()
+    async def receive_upload(self, request: Request, body: Body, scope: sigv4.Scope, chunks: Any) -> Any:
+        """Streams the body into the blobs, and holds its length and digest against what the head of the request says."""
         headers = request.headers
-        receiver = self.app.blobs.receive(checksums.asked(headers))
         unchunker = unchunker_of(request, scope, chunks) if is_chunked(request, scope) else None
-        waiting: list[bytes] = []
-        writing: asyncio.Future[Any] | None = None
-        held = total = 0
-        try:
-            async for piece in body.pieces():
-                total += len(piece)
-                for part in unchunker.feed(piece) if unchunker else (piece,):
-                    waiting.append(part)
-                    held += len(part)
-                if held >= CHUNK_BYTES:
-                    if writing:
-                        await writing
-                    writing = loop.run_in_executor(None, receiver.write, b"".join(waiting))
-                    waiting, held = [], 0
-            if writing:
-                await writing
-            if unchunker:
-                headers.update(unchunker.finish())
-                expected = headers.get("x-amz-decoded-content-length")
-            else:
-                expected = headers.get("content-length")
-            large = total > CHUNK_BYTES // 16
-            if waiting:
-                rest = b"".join(waiting)
-                if large:
-                    await (writing := loop.run_in_executor(None, receiver.write, rest))
-                else:
-                    receiver.write(rest)
-            if large:
-                received = await (writing := loop.run_in_executor(None, receiver.finish))
-            else:
-                received = receiver.finish()
-        except BaseException:
-            if writing:
-                await asyncio.wait([writing])  # its thread still has the file
-            receiver.abandon()
-            raise
+        pieces = decoded(body.pieces(), unchunker, headers) if unchunker else body.pieces()
+        received = await self.keep(pieces, checksums.asked(headers))
+        expected = headers.get("x-amz-decoded-content-length" if unchunker else "content-length")
         if expected is not None and expected != str(received.size_bytes):
             raise ServiceError(
                 "IncompleteBody",
@@ -244,6 +242,44 @@ class Front:
                 400,
             )
         return received
+
+    async def keep(self, pieces: AsyncIterator[bytes], algorithms: tuple[str, ...]) -> Any:
+        """Puts bytes into the blobs as they come, in constant memory: small ones inline, larger writes in the executor.
+
+        One write is under way while the next megabyte arrives.
+        """
+        loop = asyncio.get_running_loop()
+        receiver = self.app.blobs.receive(algorithms)
+        waiting: list[bytes] = []
+        writing: asyncio.Future[Any] | None = None
+        held = total = 0
+        try:
+            async for piece in pieces:
+                waiting.append(piece)
+                held += len(piece)
+                total += len(piece)
+                if held >= CHUNK_BYTES:
+                    if writing:
+                        await writing
+                    writing = loop.run_in_executor(None, receiver.write, b"".join(waiting))
+                    waiting, held = [], 0
+            if writing:
+                await writing
+            large = total > CHUNK_BYTES // 16
+            if waiting:
+                rest = b"".join(waiting)
+                if large:
+                    await (writing := loop.run_in_executor(None, receiver.write, rest))
+                else:
+                    receiver.write(rest)
+            if large:
+                return await (writing := loop.run_in_executor(None, receiver.finish))
+            return receiver.finish()
+        except BaseException:
+            if writing:
+                await asyncio.wait([writing])  # its thread still has the file
+            receiver.abandon()
+            raise
 
 
 def told(fault: Exception, service: models.Service | None) -> tuple[str, str, int, dict[str, Any]]:
@@ -333,7 +369,9 @@ class Body:
 
 
 def is_chunked(request: Request, scope: sigv4.Scope) -> bool:
-    return "aws-chunked" in request.headers.get("content-encoding", "") or scope.is_chunked
+    headers = request.headers
+    named = "aws-chunked" in headers.get("content-encoding", "") and "x-amz-decoded-content-length" in headers
+    return scope.is_chunked or named
 
 
 def unchunker_of(request: Request, scope: sigv4.Scope, chunks: Any) -> chunked.Unchunker:
@@ -343,6 +381,25 @@ def unchunker_of(request: Request, scope: sigv4.Scope, chunks: Any) -> chunked.U
         int(length) if length.isdecimal() else None,
         scope.payload_hash == "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
     )
+
+
+async def decoded(
+    pieces: AsyncIterator[bytes], unchunker: chunked.Unchunker, headers: dict[str, str]
+) -> AsyncIterator[bytes]:
+    """The bytes out of an aws-chunked body; what its trailer says is put into the headers."""
+    async for piece in pieces:
+        for part in unchunker.feed(piece):
+            yield part
+    headers.update(unchunker.finish())
+
+
+def check_path(path: str) -> None:
+    """Raises: ServiceError InvalidURI for a path that is no text."""
+    if "%" in path:
+        try:
+            unquote(path, errors="strict")
+        except UnicodeDecodeError:
+            raise ServiceError("InvalidURI", "Couldn't parse the specified URI.", 400) from None
 
 
 def unchunk(request: Request, scope: sigv4.Scope, chunks: Any) -> bytes:

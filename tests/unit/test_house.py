@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "authority": (ROOT, "hosts"),
     "guests": (ROOT, "runs.handout"),
     "doorway": (ROOT, "authority", "guests", "hosts", "settings"),
-    "front": (ROOT, "hosts", "kernel", "wire", "store.records", "blobs.checksums"),
+    "posts": (ROOT, "kernel", "wire"),
+    "front": (ROOT, "hosts", "posts", "kernel", "wire", "store.records", "blobs.checksums"),
     "testing": (ROOT, "settings"),
 }
 """What each part may import beside itself. Parts that are not named here (server, keeper, cli) are where all others meet."""
@@ -52,8 +53,8 @@ INSIDE_FUNCTIONS = {
 
 CAUGHT = {
     "penstock.front": {
-        "answer": 1,
-        "receive_upload": 1,
+        "reply_of": 1,
+        "keep": 1,
     },  # the dispatcher; the upload's file is given up and all is raised again
     "penstock.kernel.engine": {"_loop": 1, "_run": 1, "_retry": 1},  # the engine loop, and its one step
     "penstock.keeper": {"_start": 1},  # the top of a forked child

@@ -283,6 +283,14 @@ def test_attributes_tell_the_parts(s3: Any) -> None:
     ]
 
 
+def test_a_part_is_read_with_its_own_checksum(s3: Any) -> None:
+    upload, parts = begin(s3, FIRST, SECOND, ChecksumAlgorithm="SHA256")
+    complete(s3, upload, parts)
+    for number, part in enumerate(parts, 1):
+        got = s3("GetObject", PartNumber=number, ChecksumMode="ENABLED")
+        assert (got["ChecksumSHA256"], got["ChecksumType"]) == (part["ChecksumSHA256"], "COMPOSITE")
+
+
 def test_parts_without_a_chosen_checksum_are_only_counted(s3: Any) -> None:
     complete(s3, *begin(s3, FIRST, SECOND))
     told = s3("GetObjectAttributes", ObjectAttributes=["ObjectParts"])["ObjectParts"]

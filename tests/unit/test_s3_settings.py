@@ -67,13 +67,14 @@ def test_a_public_policy_needs_the_block_gone(s3: Any) -> None:
 RULE: dict[str, Any] = {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": "a/"}, "Expiration": {"Days": 1}}
 CORS: dict[str, Any] = {"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}
 TOLD: dict[str, Any] = {"QueueArn": QUEUE, "Events": ["s3:ObjectCreated:*"]}
-TO: dict[str, Any] = {"Role": "arn:aws:iam::123456789012:role/r", "Rules": [{"Destination": {"Bucket": ARN}}]}
+TO: dict[str, Any] = {"Role": "arn:aws:iam::123456789012:role/r", "Rules": [{"Status": "Enabled", "Destination": {"Bucket": ARN}}]}
 
 
 @pytest.mark.parametrize(
     ("operation", "member", "value", "code"),
     [
-        ("PutBucketVersioning", "VersioningConfiguration", {"Status": "On"}, "IllegalVersioningConfigurationException"),
+        ("PutBucketVersioning", "VersioningConfiguration", {}, "IllegalVersioningConfigurationException"),
+        ("PutBucketVersioning", "VersioningConfiguration", {"Status": "On"}, "MalformedXML"),
         ("PutBucketVersioning", "VersioningConfiguration", {"MFADelete": "Enabled"}, "NotImplemented"),
         ("PutBucketLifecycleConfiguration", "LifecycleConfiguration", {"Rules": []}, "MalformedXML"),
         ("PutBucketLifecycleConfiguration", "LifecycleConfiguration", {"Rules": [RULE, RULE]}, "InvalidArgument"),
@@ -153,13 +154,19 @@ def test_a_lifecycle_rule_without_an_id_gets_one(s3: Any) -> None:
     assert s3("GetBucketLifecycleConfiguration")["Rules"][0]["ID"]
 
 
+INVENTORY: dict[str, Any] = {
+    "Id": "one", "IsEnabled": True, "IncludedObjectVersions": "All", "Schedule": {"Frequency": "Daily"},
+    "Destination": {"S3BucketDestination": {"Bucket": ARN, "Format": "CSV"}},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("noun", "value"),
     [
         ("Analytics", {"Id": "one", "StorageClassAnalysis": {}}),
         ("Metrics", {"Id": "one"}),
-        ("Inventory", {"Id": "one", "IsEnabled": True}),
-        ("IntelligentTiering", {"Id": "one", "Status": "Enabled", "Tierings": []}),
+        ("Inventory", INVENTORY),
+        ("IntelligentTiering", {"Id": "one", "Status": "Enabled", "Tierings": [{"Days": 90, "AccessTier": "ARCHIVE_ACCESS"}]}),
     ],
 )
 def test_settings_by_id_are_kept_listed_and_taken_away(s3: Any, noun: str, value: dict[str, Any]) -> None:

@@ -25,13 +25,13 @@ _UNDECODABLE = {
     "query": "MalformedInput",
     "rest-xml": "MalformedXML",
 }
-_S3_MALFORMED = "The XML you provided was not well-formed or did not validate against our published schema"
+S3_MALFORMED = "The XML you provided was not well-formed or did not validate against our published schema"
 
 
 def undecodable(protocol: str, message: str) -> BadRequest:
     """Gives the error for a body or a value that cannot be decoded."""
     code = _UNDECODABLE.get(protocol, "SerializationException")
-    return BadRequest(code, _S3_MALFORMED if code == "MalformedXML" else message)
+    return BadRequest(code, S3_MALFORMED if code == "MalformedXML" else message)
 
 
 def shape_of(service: Service | None, code: str) -> Any:

@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 
 from penstock.wire import cborbody, eventstream, jsonbody, querybody, quirks, xmlbody
-from penstock.wire.faults import BadRequest, host_id, spoken, status_of, undecodable
+from penstock.wire.faults import S3_MALFORMED, BadRequest, host_id, spoken, status_of, undecodable
 from penstock.wire.faults import answer as error
 from penstock.wire.message import Headers, Reply, Request
 from penstock.wire.models import Operation
 from penstock.wire.rest import Bindings
 from penstock.wire.values import Malformed
 
-__all__ = ["BadRequest", "error", "parse", "reply", "spoken", "status_of"]
+__all__ = ["S3_MALFORMED", "BadRequest", "error", "parse", "reply", "spoken", "status_of"]
 
 _INFLATED_BYTES = 256 * 1024 * 1024
 """A compressed body may not become larger."""
@@ -222,8 +222,12 @@ class Rest(Codec):
     def _body(self, result: Mapping[str, Any], headers: Headers) -> bytes | Iterator[bytes]:
         raise NotImplementedError
 
+    def _outside(self, request: Request) -> dict[str, Any]:
+        """The members that are not in the body."""
+        return self._bindings.read(request)
+
     def parse(self, request: Request) -> dict[str, Any]:
-        found = self._bindings.read(request)
+        found = self._outside(request)
         if self._payload is not None:
             if self._payload_kind == "blob":
                 if request.upload is not None or request.body:
@@ -345,6 +349,12 @@ class RestXml(Rest):
     def _reader(self, shape: Any) -> Callable[[bytes], Any]:
         read = xmlbody.reader(self.operation.service).compile(shape)
         return lambda body: read(xmlbody.parse_root(body))
+
+    def _outside(self, request: Request) -> dict[str, Any]:
+        try:
+            return self._bindings.read(request)
+        except Malformed as wrong:  # what is outside the body is no XML
+            raise BadRequest("InvalidArgument", str(wrong)) from wrong
 
     def _first_headers(self, request_id: str) -> Headers:
         return {"x-amz-request-id": request_id, "x-amz-id-2": host_id(request_id)}

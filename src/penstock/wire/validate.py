@@ -74,6 +74,8 @@ def _refusal(operation: Operation, sentences: list[str]) -> Invalid:
 def _s3(operation: Operation) -> Complain:
     """S3 has no constraints in its model; what is missing, it says in other words."""
     members = operation.input.members
+    payload = operation.input.serialization.get("payload")
+    inner = _xml_body(members[payload]) if payload and members[payload].type_name == "structure" else None
 
     def complain(params: Any, path: str, sentences: list[str]) -> None:
         for name in operation.required:
@@ -86,8 +88,65 @@ def _s3(operation: Operation) -> Complain:
             if where == "querystring":
                 raise Invalid("InvalidArgument", f"Query parameter {wire} is required for this request")
             raise Invalid("InvalidRequest", f"Missing required header for this request: {wire}")
+        if inner is not None and params.get(payload) is not None:
+            inner(params[payload], path, sentences)
 
     return complain
+
+
+def _xml_body(shape: Any) -> Complain | None:
+    """Checks what XML holds as S3's schema does: what is required is there, what is one of a few words is one of them."""
+    known: dict[str, Complain | None] = {}
+
+    def compile_shape(shape: Any) -> Complain | None:
+        kind = shape.type_name
+        if kind == "list":
+            return each_of(compile_shape(shape.member))
+        if kind == "string" and shape.enum and shape.name not in _OPEN_WORDS:
+            words = frozenset(shape.enum)
+            return lambda value, path, sentences: _must(value in words)
+        if kind != "structure":
+            return None
+        if shape.name not in known:
+            known[shape.name] = None  # a shape within itself is checked once
+            known[shape.name] = structure(shape)
+        return known[shape.name]
+
+    def each_of(check_item: Complain | None) -> Complain | None:
+        if check_item is None:
+            return None
+
+        def check_list(value: Any, path: str, sentences: list[str]) -> None:
+            for item in value:
+                check_item(item, path, sentences)
+
+        return check_list
+
+    def structure(shape: Any) -> Complain | None:
+        required = tuple(shape.required_members)
+        members = {name: made for name, member in shape.members.items() if (made := compile_shape(member)) is not None}
+        if not required and not members:
+            return None
+
+        def check_structure(value: Any, path: str, sentences: list[str]) -> None:
+            for name in required:
+                _must(value.get(name) is not None)
+            for name, check_member in members.items():
+                if value.get(name) is not None:
+                    check_member(value[name], path, sentences)
+
+        return check_structure
+
+    return compile_shape(shape)
+
+
+_OPEN_WORDS = frozenset(("Event", "BucketLocationConstraint", "FilterRuleName", "Permission"))
+"""Words of which S3 knows more than the model, or says more than that they are unknown."""
+
+
+def _must(holds: bool) -> None:
+    if not holds:
+        raise Invalid("MalformedXML", _MALFORMED_XML)
 
 
 def lower_first(name: str) -> str:

@@ -136,3 +136,12 @@ def part_sizes(row: ObjectRow) -> list[int]:
     if "-" not in row.etag:
         return [row.size_bytes]
     return row.meta.get("_sizes") or [part.size_bytes for part in row.parts]
+
+
+def part_checksum(row: ObjectRow, number: int) -> dict[str, str]:
+    """The checksum members of one part, where the client chose a checksum for them."""
+    sums = row.meta.get("_sums")
+    if not sums:
+        return {}
+    member = next(name for name in row.meta if name in MEMBERS.values())
+    return {member: sums[number - 1], "ChecksumType": row.meta["ChecksumType"]}

@@ -172,7 +172,7 @@ def _completed(call: Call, bucket: Document, row: ObjectRow) -> dict[str, Any]:
     checksum = {name: value for name, value in row.meta.items() if name.startswith("Checksum")}
     return {
         "Location": url_of(bucket.name, row.key, call.headers.get("host")), "Bucket": bucket.name, "Key": row.key,
-        "ETag": f'"{row.etag}"', **checksum, **encryption.shown(row), **state.shown_version(bucket, row),
+        "ETag": f'"{row.etag}"', **checksum, **encryption.shown(row), **state.made_version(bucket, row),
     }  # fmt: skip
 
 

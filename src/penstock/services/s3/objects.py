@@ -39,7 +39,7 @@ def put_object(call: Call) -> dict[str, Any]:
     bodies.fill(row, received)
     row.meta = meta | checksum
     put_row(call, bucket, row, *(("Post", "POST Object") if params.get("_form") else ("Put", "PutObject")))
-    return {"ETag": f'"{row.etag}"', **checksum, **encryption.shown(row), **state.shown_version(bucket, row)}
+    return {"ETag": f'"{row.etag}"', **checksum, **encryption.shown(row), **state.made_version(bucket, row)}
 
 
 def said(call: Call, bucket: Document) -> dict[str, Any]:
@@ -125,6 +125,8 @@ def _look(call: Call) -> tuple[ObjectRow, dict[str, Any], int, int]:
     if length != row.size_bytes:
         for member in [name for name in shown if name.startswith("Checksum")]:
             del shown[member]  # they are the whole's
+        if params.get("PartNumber") is not None and params.get("ChecksumMode") == "ENABLED":
+            shown |= bodies.part_checksum(row, params["PartNumber"])
     return row, shown, start, length
 
 

@@ -21,7 +21,7 @@ PUT_BYTES = 5 << 30
 METADATA_BYTES = 2048
 LIST_KEYS = 1000
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_NAME = re.compile(r"(?=.{3,63}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _VERSION = re.compile(r"[A-Za-z0-9._-]{32}|null")
 _WORD = re.compile(r"=\?([A-Za-z0-9_-]+)\?([BbQq])\?([!-~]*?)\?=")
 _UNSHOWABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
@@ -33,7 +33,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 def bucket_named_well(name: str) -> bool:
     """Tells whether S3 takes the name for a new bucket."""
-    if not _NAME.fullmatch(name) or ".." in name or name.startswith(("xn--", "sthree-", "amzn-s3-demo-")):
+    if not _NAME.fullmatch(name) or name.startswith(("xn--", "sthree-", "amzn-s3-demo-")):
         return False
     if name.endswith(("-s3alias", "--ol-s3", ".mrap", "--x-s3")):
         return False

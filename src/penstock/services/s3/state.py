@@ -107,6 +107,10 @@ def seconds(moment: float) -> float:
 def meta_of(params: dict[str, Any]) -> dict[str, Any]:
     """What a put says about its object."""
     meta = {member: params[member] for member in SHOWN if params.get(member) not in (None, {})}
+    if "aws-chunked" in meta.get("ContentEncoding", ""):  # a word between client and server
+        left = [word.strip() for word in meta.pop("ContentEncoding").split(",")]
+        if left := [word for word in left if word != "aws-chunked"]:
+            meta["ContentEncoding"] = ",".join(left)
     if "Metadata" in meta:
         meta["Metadata"] = rules.read_metadata(meta["Metadata"])
     meta.setdefault("ContentType", "binary/octet-stream")
@@ -118,6 +122,11 @@ def meta_of(params: dict[str, Any]) -> dict[str, Any]:
 def shown_version(bucket: Document, row: ObjectRow) -> dict[str, Any]:
     """The VersionId member, where the bucket has (had) versions."""
     return {"VersionId": row.version_id} if versioning(bucket) else {}
+
+
+def made_version(bucket: Document, row: ObjectRow) -> dict[str, Any]:
+    """The VersionId member of a write's answer: S3 tells it where versions are made, not where they are suspended."""
+    return {"VersionId": row.version_id} if versioning(bucket) == "Enabled" else {}
 
 
 def upload_ref(upload_id: str) -> Ref:
