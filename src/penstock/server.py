@@ -180,7 +180,7 @@ def run_engine(settings: Settings) -> None:
     app = app_of(settings, store)
     app.images = images_of(settings)
     app.runs = LocalExecutor(settings.data, capacity_of(settings))
-    engine = Engine(app.steps(), store, SqliteWork(store, writer), app.clock, app.step_call)
+    engine = Engine(app.steps(), store, SqliteWork(store, writer), app.clock, app.step_call, give_up=app.give_up())
     app.nudge = engine.nudge
 
     def ended(run: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from penstock.kernel.call import Call, Long
 from penstock.kernel.clock import FakeClock, SystemClock
-from penstock.kernel.engine import FLYING, STALE_TRIES, Engine, Step
+from penstock.kernel.engine import FLYING, GIVE_UP_TRIES, STALE_TRIES, Engine, Step
 from penstock.store.records import Change, Document, Event, Stale, StoreFailed, Taken, Wake
 from penstock.store.sqlite import SqliteStore, SqliteWork
 from penstock.store.writer import Writer
@@ -51,9 +51,11 @@ class World:
         self.clock = FakeClock()
         self.engines: list[Engine] = []
 
-    def engine(self, step: Step | None, clock: Any = None, workers: int = 4) -> Engine:
-        steps = {"k": step} if step else {}
-        engine = Engine(steps, self.store, self.work, clock or self.clock, make_call, workers)
+    def engine(
+        self, step: Step | None, clock: Any = None, workers: int = 4, give_up: Step | None = None
+    ) -> Engine:  # fmt: skip
+        steps, last = {"k": step} if step else {}, {"k": give_up} if give_up else {}
+        engine = Engine(steps, self.store, self.work, clock or self.clock, make_call, workers, last)
         self.engines.append(engine)
         return engine
 
@@ -194,6 +196,65 @@ def test_errors_are_logged_and_tried_again_with_growing_pauses(world: World, cap
     assert world.store.get(doc("never").ref) is None
     assert "a bug" in caplog.text
     assert "Traceback" in caplog.text
+
+
+def test_a_step_that_fails_for_ever_is_given_up(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.put("a")
+    looks: list[str] = []
+
+    def step(call: Call, document: Document) -> None:
+        looks.append("step")
+        raise KeyError("a bug")
+
+    def give_up(call: Call, document: Document) -> None:
+        looks.append("give up")
+        document.status = "Failed"
+        call.change.puts.append(document)
+
+    engine = world.engine(step, give_up=give_up)
+    while (due := world.work.next_due()) is not None:
+        world.clock.move(max(0.0, due - world.clock.now()))
+        engine.drain()
+    assert looks == ["step"] * GIVE_UP_TRIES + ["give up"]
+    found = world.store.get(doc().ref)
+    assert found is not None
+    assert found.status == "Failed"
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "gives_up"),
+    [(OSError(28, "no space"), False), (StoreFailed("full"), False), (FileNotFoundError(2, "a blob"), True)],
+    ids=["disk", "store", "bug"],
+)
+def test_what_the_machine_lacks_is_waited_for(world: World, error: Exception, gives_up: bool) -> None:
+    world.put("a")
+    given_up: list[str] = []
+
+    def step(call: Call, document: Document) -> None:
+        raise error
+
+    engine = world.engine(step, give_up=lambda call, document: given_up.append(document.name))
+    for _ in range(GIVE_UP_TRIES + 3):
+        engine.drain()
+        world.clock.move(60.0)
+    assert bool(given_up) is gives_up
+    assert (world.work.next_due() is None) is gives_up
+
+
+def test_giving_up_that_fails_itself_is_tried_again(world: World) -> None:
+    world.put("a")
+
+    def fail(call: Call, document: Document) -> None:
+        raise KeyError("a bug")
+
+    engine = world.engine(fail, give_up=fail)
+    for _ in range(GIVE_UP_TRIES + 3):
+        engine.drain()
+        due = world.work.next_due()
+        assert due is not None
+        assert due > world.clock.now()
+        world.clock.move(60.0)
 
 
 def test_a_step_that_returned_starts_its_tries_anew(world: World) -> None:

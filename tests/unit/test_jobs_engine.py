@@ -533,6 +533,23 @@ def test_a_lost_run_is_tried_once_more_and_then_given_up(made: Jobs):
     assert body["FailureReason"].startswith("InternalServerError")
 
 
+def test_a_job_that_cannot_be_looked_at_ends_failed_and_its_run_is_stopped(made: Jobs):
+    document = made.train()
+    made.world.step(document)
+    made.runs.say(phase="running", started=5.0, attempt=1)
+    call = made.world.app.step_call(made.document("training-job", "job"), 9.0)
+    assert made.world.app.give_up()[document.kind](call, made.document("training-job", "job")) is not None
+    made.world.app.store.commit(call.change)
+    document = made.document("training-job", "job")
+    assert (document.status, document.body["SecondaryStatus"]) == ("Failed", "Failed")
+    assert document.body["FailureReason"].startswith("InternalServerError")
+    assert made.world.step(document) is not None  # its run is still there
+    assert made.runs.calls[-1][0] == "stop"
+    made.runs.say(phase="ended", exit_code=143)
+    assert made.world.step(document) is None
+    assert made.runs.calls[-1][0] == "forget"
+
+
 def test_every_change_of_status_is_an_event_and_wakes_the_execution(made: Jobs):
     document = made.train()
     document = made.document("training-job")

@@ -126,6 +126,20 @@ def pipeline(*steps: Any, **members: Any) -> dict[str, Any]:
     return {"Version": "2020-12-01", "Metadata": {}, "Parameters": [], "Steps": list(steps), **members}
 
 
+def count_reads(works: Works, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every question that the store is asked from now on."""
+    asked: list[str] = []
+    for name in ("get", "by_arn", "page", "count", "object", "objects", "tags"):
+        question = getattr(works.app.store, name)
+
+        def counted(*given: Any, question: Any = question, name: str = name, **more: Any) -> Any:
+            asked.append(name)
+            return question(*given, **more)
+
+        monkeypatch.setattr(works.app.store, name, counted)
+    return asked
+
+
 def run_flowers(works: Works, accuracy: Any, **parameters: str) -> str:
     works.create((DATA / "pipeline_v2_flowers.json").read_text())
     arn = works.start(parameters=parameters)
@@ -283,25 +297,26 @@ def test_no_more_steps_run_at_a_time_than_the_execution_allows(works: Works) -> 
     assert len(works.statuses(arn)) == 5
 
 
-def test_a_fan_out_of_fifty_is_begun_in_batches_and_followed_in_milliseconds(works: Works) -> None:
+def test_a_fan_out_of_fifty_is_begun_in_batches_and_followed_by_one_read_a_job(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
     works.create(pipeline(*(processing(f"S{n}") for n in range(50))))
     arn = works.start()
     assert works.world.step(works.document(arn)) == 0.0
     works.look(arn)
     assert len({works.job(arn, name).name for name in works.statuses(arn)}) == 50
-    began = time.perf_counter()
-    for _ in range(5):
-        works.look(arn)
-    assert (time.perf_counter() - began) / 5 < 0.1
+    reads = count_reads(works, monkeypatch)
+    works.look(arn)
+    assert len(reads) <= 50 + 5
 
 
-def test_a_thousand_steps_are_created_and_started_within_a_second(works: Works) -> None:
+def test_a_thousand_steps_are_created_and_started_by_a_few_reads(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
     text = json.dumps(pipeline(*(processing(f"S{n}", *([f"S{n - 1}"] if n else [])) for n in range(1000))))
-    began = time.perf_counter()
+    reads = count_reads(works, monkeypatch)
     works.create(text)
     arn = works.start()
     works.look(arn)
-    assert time.perf_counter() - began < 1.0
+    assert len(reads) <= 60
     assert works.statuses(arn) == {"S0": "Executing"}
 
 
@@ -462,6 +477,25 @@ def test_a_stop_and_a_look_at_once_do_not_both_win(works: Works) -> None:
     with pytest.raises(Stale):
         works.app.store.commit(call.change)
     assert works.app.store.count(Query(kind=PROCESSING.kind)) == 0
+
+
+def test_an_execution_that_cannot_be_looked_at_ends_failed_with_its_steps_and_stops_its_jobs(works: Works) -> None:
+    works.create(pipeline(processing("A"), processing("B", "A")))
+    arn = works.start()
+    works.look(arn)
+    execution = works.document(arn)
+    call = works.app.step_call(execution, works.app.clock.now())
+    works.app.give_up()[execution.kind](call, execution)
+    works.app.store.commit(call.change)
+    assert works.describe(arn)["PipelineExecutionStatus"] == "Failed"
+    assert works.describe(arn)["FailureReason"].startswith("InternalServerError")
+    assert works.statuses(arn) == {"A": "Failed"}
+    assert works.steps(arn)["A"]["FailureReason"].startswith("InternalServerError")
+    assert works.job(arn, "A").status == "Stopping"
+    told = [(event.detail_type.rpartition(" ")[0], event.detail) for event in works.events()][-2:]
+    assert [detail.get("currentStepStatus") or detail["currentPipelineExecutionStatus"] for _, detail in told] == [
+        "Failed"
+    ] * 2
 
 
 def test_a_failed_execution_goes_on_where_it_failed(works: Works) -> None:

@@ -70,10 +70,17 @@ class App:
 
     def steps(self) -> dict[str, Step]:
         """Every service's engine steps, by kind."""
+        return self._of_engines("STEPS")
+
+    def give_up(self) -> dict[str, Step]:
+        """What ends a document whose step raises whatever it does, by kind; kinds that nobody waits for have none."""
+        return self._of_engines("GIVE_UP")
+
+    def _of_engines(self, table: str) -> dict[str, Step]:
         found: dict[str, Step] = {}
         for service in self.services:
             for module in self.modules(service, "engine"):
-                found.update(module.STEPS)
+                found.update(getattr(module, table, {}))
         return found
 
     # --- calls

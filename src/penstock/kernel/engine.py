@@ -8,10 +8,14 @@ document and at the world before it moves), so what it had done already is not d
 Long work: a step works no longer than 50 ms. One that is about to (it would join the parts of a large object, or lay out
 thousands of files) says so by `Call.take_time`, which raises `Long`, and runs again in a few threads of its own, with a call
 that may take its time. Its wake stays leased all the while, so a crash in the middle of it has it run again.
+
+Giving up: a step that raises runs again after a pause, but not for ever. After `GIVE_UP_TRIES` its kind's `give_up` ends the
+document as failed, so that whoever waits for it is told. What the machine lacks (room on the disk, the store) is waited for.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -20,7 +24,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from penstock.kernel.call import Call, Long
 from penstock.kernel.clock import Clock
 from penstock.store.base import Store, Work
-from penstock.store.records import Change, Document, Ref, Stale, Taken, Unmet, Wake
+from penstock.store.records import Change, Document, Ref, Stale, StoreFailed, Taken, Unavailable, Unmet, Wake
 
 Step = Callable[[Call, Document], "float | None"]
 MakeCall = Callable[[Document, float], Call]
@@ -35,6 +39,12 @@ BACKOFF_S = (1.0, 60.0)
 """The first pause after an error, which doubles, and the longest."""
 LONG = 2
 """Steps that may do long work at once."""
+GIVE_UP_TRIES = 8
+"""Tries in a row that raised, over two minutes, before the document is ended as failed."""
+SCARCE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+)
+"""What the machine lacks, and may have again."""
 UNKNOWN_S = 60.0
 """How often to look whether a kind has a step by now."""
 
@@ -48,11 +58,14 @@ class Engine:
         steps: by the document's kind.
         make_call: gives the call that a step of the document gets, at that moment.
         workers: threads that run steps; their commits wait for the disk without holding one.
+        give_up: by the document's kind: ends a document whose step raises whatever it does, in the form of a step.
     """
 
     def __init__(
-        self, steps: Mapping[str, Step], store: Store, work: Work, clock: Clock, make_call: MakeCall, workers: int = 4
+        self, steps: Mapping[str, Step], store: Store, work: Work, clock: Clock, make_call: MakeCall, workers: int = 4,
+        give_up: Mapping[str, Step] | None = None,
     ):  # fmt: skip
+        self._give_up = give_up or {}
         self._steps, self._make_call, self._store, self._work, self._clock = steps, make_call, store, work, clock
         self._workers = workers
         self._held: dict[Ref, Wake] = {}
@@ -169,32 +182,32 @@ class Engine:
         self._long_pool.submit(self._run, wake, attempt, True)
 
     # --- one wake
-    def _run(self, wake: Wake, attempt: int = 1, patient: bool = False) -> None:
-        """Runs the step of a wake's document and sends its change on its way."""
+    def _run(self, wake: Wake, attempt: int = 1, patient: bool = False, last: bool = False) -> None:
+        """Runs the step of a wake's document (the last time: its `give_up`) and sends its change on its way."""
         try:
-            self._step(wake, attempt, patient)
+            self._step(wake, attempt, patient, last)
         except Long:
             self._start_long(wake, attempt)
         except (Stale, Taken, Unmet) as error:
-            self._again(wake, attempt, error)
+            self._again(wake, attempt, error, last)
         except (Exception, SystemExit) as error:  # a library's sys.exit must not take the wake with it
-            self._fail(wake, error)
+            self._fail(wake, error, last)
 
-    def _step(self, wake: Wake, attempt: int, patient: bool) -> None:
+    def _step(self, wake: Wake, attempt: int, patient: bool, last: bool) -> None:
         document = self._store.get(wake.ref)
         if document is None:
             self._finish(wake, None, Change(), attempt)
             return
-        step = self._steps.get(wake.kind)
+        step = (self._give_up if last else self._steps).get(wake.kind)
         if step is None:
             self._leave(wake)
             return
         call = self._make_call(document, self._clock.now())
-        call.patient = patient
+        call.patient = patient or last
         again = step(call, document)
-        self._finish(wake, None if again is None else self._clock.now() + again, call.change, attempt)
+        self._finish(wake, None if again is None else self._clock.now() + again, call.change, attempt, last)
 
-    def _finish(self, wake: Wake, again: float | None, change: Change, attempt: int) -> None:
+    def _finish(self, wake: Wake, again: float | None, change: Change, attempt: int, last: bool = False) -> None:
         lease = self._lease(wake)
 
         def landed(future: Future[None]) -> None:
@@ -202,24 +215,28 @@ class Engine:
             if error is None:
                 self._land(lease)
             elif isinstance(error, (Stale, Taken, Unmet)):
-                self._again(wake, attempt, error)
+                self._again(wake, attempt, error, last)
             else:
-                self._fail(wake, error)
+                self._fail(wake, error, last)
 
         self._work.finish(lease, again, change).add_done_callback(landed)
 
-    def _again(self, wake: Wake, attempt: int, error: BaseException) -> None:
+    def _again(self, wake: Wake, attempt: int, error: BaseException, last: bool) -> None:
         """Somebody wrote in between: the step runs again at once, the lease is still ours; some time it counts as an error."""
-        if attempt < STALE_TRIES:
+        if attempt < STALE_TRIES and not last:
             self._start(wake, attempt + 1)
         else:
-            self._fail(wake, error)
+            self._fail(wake, error, last)
 
-    def _fail(self, wake: Wake, error: BaseException) -> None:
-        """Logs what went wrong and has the step run again after a pause that doubles with each try."""
+    def _fail(self, wake: Wake, error: BaseException, last: bool) -> None:
+        """Logs what went wrong and has the step run again after a pause that doubles with each try; gives up some time."""
+        name = "/".join(wake.ref)
+        if wake.tries >= GIVE_UP_TRIES and wake.kind in self._give_up and not last and not passes(error):
+            log.error("The step of %s failed %d times: it is given up.", name, wake.tries, exc_info=error)
+            self._run(wake, last=True)
+            return
         first_s, longest_s = BACKOFF_S
         pause_s = min(longest_s, first_s * 2.0 ** min(wake.tries - 1, 30))
-        name = "/".join(wake.ref)
         log.error("The step of %s failed (try %d), again in %g s.", name, wake.tries, pause_s, exc_info=error)
         self._retry(wake, pause_s)
 
@@ -256,3 +273,9 @@ class Engine:
         if held is not None and held is not lease:
             self._start(held)
         self._look.set()
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error is of the machine or the moment, so that the same step may do better later."""
+    scarce = isinstance(error, OSError) and error.errno in SCARCE
+    return scarce or isinstance(error, (Stale, StoreFailed, Unavailable, MemoryError, ConnectionError, TimeoutError))

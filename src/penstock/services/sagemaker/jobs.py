@@ -21,6 +21,8 @@ from penstock.kernel.resource import Resource
 from penstock.runs.base import (
     ENDED,
     LOST,
+    RUNNING,
+    STARTING,
     WAITING,
     Environment,
     Executor,
@@ -220,10 +222,13 @@ def look_at(call: Call, kind: Kind, document: Document) -> float | None:
     """One look at a job; gives the seconds until the next."""
     runs: Executor = call.app.runs
     name = document.body["_run"]
+    state = runs.look(name)
     if document.status in FINAL:
+        if state and state.phase in (STARTING, RUNNING):  # it was given up
+            runs.stop(name)
+            return HEARTBEAT_S
         runs.forget(name)
         return None
-    state = runs.look(name)
     stopping = document.status == "Stopping"
     if state is None:
         if stopping:
@@ -243,6 +248,14 @@ def look_at(call: Call, kind: Kind, document: Document) -> float | None:
         _show(call, kind, document, kind.wait(call, document))
         return HEARTBEAT_S
     return _follow(call, kind, document, state)
+
+
+def give_up(call: Call, kind: Kind, document: Document) -> float | None:
+    """Ends a job whose looks raise whatever is done; what runs of it is stopped by the next look."""
+    if document.status in FINAL:
+        return None
+    _end(call, kind, document, RunState(ENDED, ended=call.now), contract.INTERNAL_REASON)
+    return 0.0
 
 
 def _start(call: Call, kind: Kind, document: Document) -> RunState | float | None:

@@ -17,6 +17,7 @@ from penstock.services.sagemaker.pipelines.definition import Definition, Step
 from penstock.services.sagemaker.pipelines.events import move_execution, tell_step
 from penstock.services.sagemaker.pipelines.experiments import configure, note_end, note_start
 from penstock.services.sagemaker.pipelines.expressions import Unresolved, resolve, to_text
+from penstock.services.sagemaker.pipelines.failure import give_up
 from penstock.services.sagemaker.pipelines.scope import StepScope
 from penstock.services.sagemaker.pipelines.state import (
     ENDED,
@@ -63,6 +64,7 @@ def advance(call: Call, execution: Document) -> float | None:
 
 
 STEPS = {EXECUTION.kind: advance}
+GIVE_UP = {EXECUTION.kind: give_up}
 
 
 class Look:

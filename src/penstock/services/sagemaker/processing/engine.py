@@ -124,4 +124,10 @@ def step(call: Call, document: Document) -> float | None:
     return jobs.look_at(call, KIND, document)
 
 
+def give_up(call: Call, document: Document) -> float | None:
+    """Ends a processing job that cannot be looked at."""
+    return jobs.give_up(call, KIND, document)
+
+
 STEPS = {JOB.kind: step}
+GIVE_UP = {JOB.kind: give_up}
