@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,11 @@ class Settings:
         "How steps with caching on are cached: aws (AWS's key), aws+guard (a hit is refused where the bytes at the inputs "
         "changed) or content (bytes instead of URIs). A pipeline's tag `penstock:cache` wins over it.",
     )
+    quotas: str = knob(
+        "",
+        "Service quotas that jobs are held to: `ml.m5.large for training job usage=2, ml.t3.medium for processing job "
+        "usage=4` (none: no quotas). Beyond one, CreateTrainingJob and the like answer ResourceLimitExceeded.",
+    )
     log_level: str = knob("info", "What the server's own log tells: debug, info, warning or error.")
     python_downloads: bool = knob(True, "Whether `uv` may fetch a Python that an image needs and the machine lacks.")
 
@@ -68,6 +74,10 @@ class Settings:
         made = cls(**values)
         if made.cache not in CACHES:
             raise Refused(f"PENSTOCK_CACHE={made.cache!r} must be one of {', '.join(CACHES)}")
+        for item in filter(str.strip, made.quotas.split(",")):
+            if not re.fullmatch(r".+ for .+ job usage *= *\d+", item.strip()):
+                told = f"PENSTOCK_QUOTAS has {item.strip()!r}; a quota is written `ml.m5.large for training job usage=2`"
+                raise Refused(told)
         return made
 
 

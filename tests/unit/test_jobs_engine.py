@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from penstock.kernel import auth
 from penstock.kernel.call import Caller
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import Environment, ImageError, Result, RunSpec, RunState
-from penstock.services.sagemaker import jobs
-from penstock.store.records import Document, Ref
+from penstock.services.sagemaker import faults, jobs
+from penstock.store.records import Change, Document, Ref
 from tests.conftest import World
 
 BUCKET = "data"
@@ -805,3 +806,32 @@ def test_updates_are_kept_and_shown(made: Jobs):
     made.train()
     made.world("sagemaker", "UpdateTrainingJob", TrainingJobName="job", RemoteDebugConfig={"EnableRemoteDebug": True})
     assert made.document("training-job").body["RemoteDebugConfig"] == {"EnableRemoteDebug": True}
+
+
+def test_a_fault_on_demand_fails_a_job_before_it_runs_and_as_often_as_it_was_told(made: Jobs):
+    fault = faults.make("123456789012", "f1", "capacity", "jo?", 1, 1.0)
+    made.world.app.store.commit(Change(puts=[fault]))
+    other, job = made.train("other"), made.train("job")
+    made.step(other)
+    assert made.step(job) is not None
+    assert made.document("training-job", "job").body["FailureReason"] == faults.FAILURES["capacity"]
+    assert [call for call in made.runs.calls if call[0] == "start"] == [("start", other.body["_run"])]
+    assert made.world.app.store.page(faults.of_account("123456789012")) == []
+    again = made.train("job2")
+    made.step(again)
+    assert made.runs.calls[-1] == ("start", again.body["_run"])
+
+
+def test_beyond_a_quota_a_job_is_refused_until_another_has_ended(made: Jobs):
+    quotas = "ml.m5.large for training job usage=2"
+    made.world.app.settings = dataclasses.replace(made.world.app.settings, quotas=quotas)
+    first = made.train("one")
+    made.train("two")
+    made.process("of-another-kind")
+    code, told = refusal(lambda: made.train("three"))
+    assert code == "ResourceLimitExceeded"
+    assert told.startswith("The account-level service limit 'ml.m5.large for training job usage' is 2 Instances, with current "
+                           "utilization of 2 Instances and a request delta of 1 Instances.")  # fmt: skip
+    made.world("sagemaker", "StopTrainingJob", TrainingJobName="one")
+    made.step(first)
+    assert made.train("three").status == "InProgress"

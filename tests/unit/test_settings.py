@@ -41,5 +41,14 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_name(name: str, text: str
         Settings.load({"HOME": "/h", f"PENSTOCK_{name}": text})
 
 
+@pytest.mark.parametrize(("name", "text", "told"), [
+    ("CACHE", "always", "must be one of aws, aws\\+guard, content"),
+    ("QUOTAS", "ml.m5.large=2", "a quota is written `ml.m5.large for training job usage=2`"),
+])  # fmt: skip
+def test_a_value_that_is_none_is_refused_with_what_there_is(name: str, text: str, told: str) -> None:
+    with pytest.raises(Refused, match=told):
+        Settings.load({"HOME": "/h", f"PENSTOCK_{name}": text})
+
+
 def test_every_setting_says_what_it_means() -> None:
     assert all(each.metadata["meaning"].endswith(".") for each in dataclasses.fields(Settings))

@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "family.doctor",
     "reset": "family.reset",
     "coverage": "coverage.coverage",
+    "fault": "faults.app",
     "image": "images.app",
     "account": "accounts.app",
     "serve": "serve.serve",

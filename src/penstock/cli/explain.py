@@ -57,5 +57,10 @@ def _print(told: dict[str, Any]) -> None:
         for side, sign in SIDES.items():
             if difference.get(side) is not None:
                 console.print(f"      {sign} {escape(json.dumps(difference[side]))}", soft_wrap=True)
+    for number, attempt in enumerate(told.get("attempts", []), 1):
+        pause_s = attempt["again"] - attempt["at"]
+        console.print(
+            f"    attempt {number}: {attempt['exception']}, again after {pause_s:g} s. {escape(attempt['reason'])}", soft_wrap=True
+        )
     if "unkept" in told:
         console.print(f"    {escape(told['unkept'])}.", soft_wrap=True)

@@ -35,7 +35,7 @@ from penstock.runs.base import (
     RunSpec,
     RunState,
 )
-from penstock.services.sagemaker import contract
+from penstock.services.sagemaker import contract, faults, quotas
 from penstock.services.sagemaker.instances import clamp, machine_of
 from penstock.store.records import Change, Document, ObjectQuery, Query, Ref, Wake
 
@@ -151,9 +151,10 @@ def stream_name(document: Document, host: str) -> str:
 def begin(call: Call, document: Document) -> None:
     """Gives a new job its run's credentials, tells of it, and has the engine look.
 
-    Raises: ServiceError for a text that no program can be given.
+    Raises: ServiceError for a text that no program can be given, and beyond a quota.
     """
     body = document.body
+    quotas.check(call, document, NOUNS[document.kind])
     contract.refuse_nul(call.params)
     body["_run"] = run_name(document)
     _give_key(call, document)
@@ -261,6 +262,8 @@ def give_up(call: Call, kind: Kind, document: Document) -> float | None:
 def _start(call: Call, kind: Kind, document: Document) -> RunState | float | None:
     """Starts the job's run: its state, or the seconds until the next try."""
     images: Images = call.app.images
+    if struck := faults.failure_of(call, document):
+        return _end(call, kind, document, RunState(ENDED, ended=call.now), struck)
     try:
         environment = images.look(kind.image(document))
         if environment is None:

@@ -6,11 +6,13 @@ execution whenever their status changes (their document's `_execution`).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
-from penstock.services.sagemaker.pipelines import conditions, jobs
+from penstock.services.sagemaker import faults
+from penstock.services.sagemaker.pipelines import conditions, jobs, retries
 from penstock.services.sagemaker.pipelines.cache import Cache, Verdict
 from penstock.services.sagemaker.pipelines.checks import EXECUTED
 from penstock.services.sagemaker.pipelines.definition import Definition, Step
@@ -20,6 +22,7 @@ from penstock.services.sagemaker.pipelines.expressions import Unresolved, resolv
 from penstock.services.sagemaker.pipelines.failure import give_up
 from penstock.services.sagemaker.pipelines.scope import StepScope
 from penstock.services.sagemaker.pipelines.state import (
+    ATTEMPTS,
     ENDED,
     EXECUTION,
     MAX_PARALLEL,
@@ -42,8 +45,8 @@ DESCRIPTION_MOST = 3072
 def advance(call: Call, execution: Document) -> float | None:
     """One look at an execution.
 
-    Differs: retry policies are not applied; after a step failed, no further step is begun. Only what ran with caching
-    on is found again by the cache; its age counts from its end.
+    Differs: after a step failed, no further step is begun; what waits for its next attempt goes on. Only what ran with
+    caching on is found again by the cache; its age counts from its end.
     """
     if execution.status in ENDED:
         return None
@@ -58,8 +61,10 @@ def advance(call: Call, execution: Document) -> float | None:
     look.follow()
     if execution.status == "Stopping":
         look.stop()
-    elif not look.failed:
-        look.begin()
+    else:
+        look.try_again()
+        if not look.failed:
+            look.begin()
     return look.conclude()
 
 
@@ -90,6 +95,8 @@ class Look:
     def follow(self) -> None:
         """Ends the steps whose jobs have ended."""
         for name in self.running:
+            if "due" in self.entries[name]:
+                continue
             job = jobs.find(self.call, self.execution, self.entries[name])
             if job is None:
                 self.end(name, "Failed", "ClientError: what the step made was deleted before it ended.")
@@ -99,8 +106,11 @@ class Look:
                 continue
             if outcome == "Stopped" and self.execution.status != "Stopping":
                 self.end(name, "Failed", f"ClientError: {job.arn} was stopped, and not by its execution.")
+            elif outcome == "Failed":
+                reason = job.body.get("FailureReason", "")
+                self.fail(self.definition.steps[name], f"ClientError: {reason}", retries.kind_of_failure(reason))
             else:
-                self.end(name, outcome, f"ClientError: {job.body.get('FailureReason', '')}")
+                self.end(name, outcome, "")
             note_end(self.call, self.execution, job, outcome)
 
     def stop(self) -> None:
@@ -108,11 +118,39 @@ class Look:
         for name in self.running:
             entry, kind = self.entries[name], self.definition.steps[name].type
             maker = jobs.MAKERS[kind]
+            if "due" in entry:
+                self.end(name, "Stopped", "")
+                continue
             if entry["status"] == "Stopping" or not maker.stoppable:
                 continue
             job = jobs.find(self.call, self.execution, entry)
             if job is not None and jobs.attempt(self.call, f"Stop{maker.noun}", **{maker.name: job.name}) is not None:
                 self.write(name, "Stopping")
+
+    def try_again(self) -> None:
+        """Makes the next attempt of the steps whose pause is over."""
+        for name in self.running:
+            entry = self.entries[name]
+            if entry.get("due", math.inf) <= self.call.now:
+                del entry["due"]
+                entry["attempt"] += 1
+                self.make(self.definition.steps[name])
+
+    def fail(self, step: Step, reason: str, kind: str | None, verdict: Verdict | None = None) -> None:
+        """Ends a step as failed, or has it wait for its next attempt where a retry policy is for its kind of failure."""
+        entry = self.entries.get(step.name, {"began": self.call.now})
+        again = None if self.execution.status == "Stopping" else retries.pause(step, entry, kind, self.call.now)
+        if again is None:
+            self.write(step.name, "Failed", reason=reason, verdict=verdict)
+            return
+        policy, pause_s = again
+        due = self.call.now + pause_s
+        told = {"exception": kind, "reason": reason[:REASON_MOST], "at": self.call.now, "again": due}
+        self.write(step.name, "Starting", verdict=verdict, attempt=told)
+        entry = self.entries[step.name]
+        entry["due"] = due
+        used = entry.setdefault("retries", {})
+        used[str(policy)] = used.get(str(policy), 0) + 1
 
     # --- beginning
     def begin(self) -> None:
@@ -195,7 +233,9 @@ class Look:
     def make(self, step: Step) -> None:
         """Makes a step's job, model or package."""
         maker = jobs.MAKERS[step.type]
-        name = jobs.name_job(self.execution, step, self.prefix(step))
+        name = jobs.name_job(
+            self.execution, step, self.prefix(step), self.entries.get(step.name, {}).get("attempt", 1)
+        )
         scope = StepScope(self.call, self.execution, self.definition.steps, name)
         verdict = None
         try:
@@ -205,19 +245,19 @@ class Look:
                 self.reuse(step, verdict)
                 return
             configure(self.call, self.execution, step, arguments)
+            faults.refuse(self.call, step.name)
             job = jobs.make(self.call, self.execution, step, arguments, name)
         except Unresolved as why:
             self.end(step.name, "Failed", f"ClientError: {why}")
             return
         except ServiceError as fault:
             told = f"ClientError: Failed to invoke sagemaker:{maker.create}. Error Details: {fault.message}"
-            self.write(step.name, "Failed", reason=told, verdict=verdict)
+            self.fail(step, told, retries.kind_of_error(fault), verdict)
             return
         note_start(self.call, self.execution, step, job)
-        status = jobs.OUTCOMES.get(job.status, "Executing")
         self.write(
             step.name,
-            status,
+            jobs.OUTCOMES.get(job.status, "Executing"),
             {maker.metadata: {"Arn": job.arn}},
             reason=f"ClientError: {job.body.get('FailureReason', '')}",
             job=[job.kind, job.name],
@@ -251,6 +291,7 @@ class Look:
         outcome: bool | None = None,
         description: str = "",
         verdict: Verdict | None = None,
+        attempt: dict[str, Any] | None = None,
     ) -> None:
         """Notes a step's status in the execution, writes the step as it is shown, and tells of it."""
         step, now = self.definition.steps[name], self.call.now
@@ -265,8 +306,12 @@ class Look:
             document.body["EndTime"] = now
         if status == "Failed" and reason:
             document.body["FailureReason"] = reason[:REASON_MOST]
-        entry = self.entries.setdefault(name, {})
+        entry = self.entries.setdefault(name, {"began": now, "attempt": 1})
         entry["status"] = status
+        entry.pop("due", None)
+        document.body["AttemptCount"] = entry.get("attempt", 1)
+        if attempt is not None:
+            document.body.setdefault(ATTEMPTS, []).append(attempt)
         if job is not None:
             entry["job"] = job
         if outcome is not None:
@@ -293,7 +338,6 @@ class Look:
             "StepDescription": step.description,
             "StartTime": self.call.now,
             "Metadata": {},
-            "AttemptCount": 1,
         }
         return Document(
             kind=STEP.kind,
@@ -311,7 +355,8 @@ class Look:
         if self.running:
             if self.changed:
                 EXECUTION.save(self.call, self.execution)
-            return 0.0 if self.more else LOOK_AGAIN_S
+            due = min((entry["due"] for entry in self.entries.values() if "due" in entry), default=math.inf)
+            return 0.0 if self.more else min(LOOK_AGAIN_S, max(0.0, due - self.call.now))
         if self.execution.status == "Stopping":
             move_execution(self.call, self.execution, "Stopped")
         elif self.failed:

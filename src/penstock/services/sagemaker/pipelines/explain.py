@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.services.sagemaker.pipelines import cache, cachekeys
 from penstock.services.sagemaker.pipelines.definition import Step
-from penstock.services.sagemaker.pipelines.state import EXECUTION, STEP, VERSION, definition_of
+from penstock.services.sagemaker.pipelines.state import ATTEMPTS, EXECUTION, STEP, VERSION, definition_of
 from penstock.store.records import Document, Query, Ref
 
 
@@ -23,8 +23,9 @@ def explain(store: Any, execution: Document, only: str | None = None) -> list[di
     """What the cache did for each step, in the order of the definition.
 
     Gives, a step: {"step", "type", "status", "outcome", "why"}, and where there is one "mode", "source", "differences"
-    ([{"attribute", "before", "now"}]) and "unkept". `outcome`: hit, first, changed, expired, refused or gone; off where
-    caching is not on, none where the type is never cached, waiting where the step was not begun.
+    ([{"attribute", "before", "now"}]), "unkept" and "attempts" (those that failed and were followed by another).
+    `outcome`: hit, first, changed, expired, refused or gone; off where caching is not on, none where the type is never
+    cached, reused where the step was not selected, waiting where it was not begun.
     Raises: LookupError for a step that the definition does not have.
     """
     version = Ref(VERSION.kind, execution.account, execution.region, execution.body["_version"])
@@ -37,6 +38,8 @@ def explain(store: Any, execution: Document, only: str | None = None) -> list[di
 def _tell(store: Any, execution: Document, step: Step) -> dict[str, Any]:
     document = store.get(Ref(STEP.kind, execution.account, execution.region, f"{execution.name}/{step.name}"))
     told: dict[str, Any] = {"step": step.name, "type": step.type, "status": document.status if document else None}
+    if document is not None and ATTEMPTS in document.body:
+        told["attempts"] = document.body[ATTEMPTS]
     if document is not None and cache.NOTE in document.body:
         return {**told, **document.body[cache.NOTE]}
     if document is not None and "SelectiveExecutionResult" in document.body:

@@ -52,12 +52,14 @@ OUTCOMES = {"": "Succeeded", "Completed": "Succeeded", "Failed": "Failed", "Stop
 """What a step becomes when what it made has this status; every other status means that it still runs."""
 
 
-def name_job(execution: Document, step: Step, given: str | None = None) -> str:
+def name_job(execution: Document, step: Step, given: str | None = None, attempt: int = 1) -> str:
     """The job's name: pipelines-<execution id>-<step's name>-<ten letters>, or with the prefix that the arguments give.
 
     The same for the same attempt, so that a look that is repeated makes no second job.
     """
     seed = f"{execution.arn}/{step.name}/{execution.body.get('_attempt', 0)}"
+    if attempt > 1:
+        seed += f"/{attempt}"
     word = re.sub(r"[^A-Za-z0-9]", "", base64.b64encode(hashlib.sha256(seed.encode()).digest()).decode())[:10]
     if given:
         return f"{_clean(given, NAME_MOST - 24)}-{execution.name}-{word}"
@@ -83,6 +85,7 @@ def make(call: Call, execution: Document, step: Step, arguments: dict[str, Any],
         raise
     made = next(put for put in reversed(call.change.puts) if put.arn == arn)
     made.body["_execution"] = [execution.account, execution.region, execution.name]
+    made.body["_step"] = step.name
     return made
 
 

@@ -55,13 +55,17 @@ EXECUTION = Resource(
     _pipeline     the pipeline's name
     _version      the name of the version's document
     _parameters   every parameter's value, typed
-    _steps        what became of each step that was begun: {name: {"status", "job": [kind, name], "outcome"}}
+    _steps        what became of each step that was begun: {name: {"status", "began", "attempt", "job": [kind, name],
+                  "outcome", "retries": {policy: how often}, "due": when it tries again}}
     _begun        how many steps were begun: the rank of the next
     _attempt      how often the execution was retried
 """
 
 STEP = Resource("sagemaker.pipeline-step", key="StepName", path="pipeline-step/{name}", arn="_arn", updated="")
 """A begun step, as ListPipelineExecutionSteps shows it: "<execution id>/<step name>", its parent the execution's id."""
+
+ATTEMPTS = "_attempts"
+"""The member of a step's body that tells of its failed attempts: exception, reason, moment, moment of the next."""
 
 ENDED = frozenset({"Succeeded", "Failed", "Stopped"})
 RUNNING = frozenset({"Starting", "Executing", "Stopping"})
