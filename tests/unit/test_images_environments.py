@@ -306,3 +306,37 @@ def test_a_lesser_pin_that_is_not_to_be_had_is_loosened_and_told(images: LocalIm
     assert "lesser libraries" in env.note
     assert env.framework == "xgboost"
     assert {"Name": "validation:rmse"}.items() <= next(m for m in env.metrics if m["Name"] == "validation:rmse").items()
+
+
+# --- builds without CUDA
+def make_torch(folder: Path, version: str, minor: str = MINOR) -> None:
+    make_wheel(folder, "torch", version)
+    tag = f"cp{minor.replace('.', '')}-cp{minor.replace('.', '')}-linux_x86_64"
+    (folder / f"torch-{version}-py3-none-any.whl").rename(folder / f"torch-{version}-{tag}.whl")
+
+
+@pytest.fixture
+def torch_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = "http://127.0.0.1:9/simple"  # nobody is there, as where the internet is not
+    tag = Tag("torching", "1", "pytorch", MINOR, MINOR, ("torch==2.0.0+cpu", "torchvision==1.0+cpu"), ("turbine==1.2",),
+              index=index, only="cpu")  # fmt: skip
+    monkeypatch.setattr(registry_module, "TAGS", (tag,))
+
+
+@pytest.mark.usefixtures("torch_tag")
+def test_of_pytorch_only_a_build_without_cuda_is_taken(images: LocalImages, wheels: Path) -> None:
+    for version in ("9.0", "2.9.0+cpu", "2.10.0+cpu", "9.9.0+cu129"):
+        make_torch(wheels, version)
+    env = images.pull("torching:1")
+    assert "torch 2.10.0+cpu instead of 2.0.0+cpu; no torchvision" in env.note
+    images.add("more:1", ["turbine==2.0"], base_uri="torching:1")
+    images.pull("more:1")
+    script = "import torch, turbine; print(torch.__version__, turbine.__version__)"
+    assert run_python(images, "more:1", script) == "2.10.0+cpu 2.0"
+
+
+@pytest.mark.usefixtures("torch_tag")
+def test_without_such_a_build_there_is_no_image(images: LocalImages, wheels: Path) -> None:
+    make_torch(wheels, "9.0")
+    with pytest.raises(ImageError, match="not to be had as wheels"):
+        images.pull("torching:1")

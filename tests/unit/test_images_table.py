@@ -43,6 +43,8 @@ def test_a_digest_stands_for_a_tag() -> None:
         ("0.90-2-cpu-py3", "0.90-2"),
         ("1.7-1-cpu", "1.7-1"),
         ("3.0-5-py3", "3.0-5"),
+        ("2.5.1-cpu-py311-ubuntu22.04-sagemaker", "2.5.1"),
+        ("2.5-gpu-py311", "2.5"),
     ],
 )
 def test_the_sdk_s_suffix_is_stripped(tag: str, plain: str) -> None:
@@ -52,7 +54,7 @@ def test_the_sdk_s_suffix_is_stripped(tag: str, plain: str) -> None:
 def test_every_row_has_a_source_and_pins_its_core() -> None:
     for tag in TAGS:
         assert tag.source, tag.uri
-        assert all(re.fullmatch(r"[A-Za-z0-9-]+==[\w.]+", line) for line in tag.core), tag.uri
+        assert all(re.fullmatch(r"[A-Za-z0-9-]+==[\w.]+(\+cpu)?", line) for line in tag.core), tag.uri
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,7 @@ def test_every_row_has_a_source_and_pins_its_core() -> None:
             ("sagemaker-xgboost", t)
             for t in ("0.90-2", "1.0-1", "1.2-1", "1.2-2", "1.3-1", "1.5-1", "1.7-1", "3.0-5", "3.2-0")
         ),
+        *((f"pytorch-{use}", t) for use in ("training", "inference") for t in ("2.3", "2.5.1", "2.7")),
         ("sagemaker-base-python-38", "1.0"),
         ("sagemaker-base-python-310", "1.0"),
     ],
@@ -75,6 +78,8 @@ def test_no_row_brings_cuda() -> None:
     for tag in TAGS:
         for line in tag.core:
             assert not line.startswith("xgboost==") or line < "xgboost==2", line
+            assert not line.startswith("torch") or line.endswith("+cpu"), line
+        assert tag.only == "cpu" or not any(line.startswith("torch") for line in (*tag.core, *tag.rest))
 
 
 def test_a_metric_s_expression_finds_the_container_s_line() -> None:

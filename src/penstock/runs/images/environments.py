@@ -54,6 +54,10 @@ class Wanted:
     rest: tuple[str, ...] = ()
     strict: bool = False
     """A person's own requirements: they are never loosened."""
+    index: str = ""
+    """An index that the exact packages are on; where it cannot be reached, what stands for them is looked for on the machine's."""
+    only: str = ""
+    """The package that `core` begins with, of which only builds of this local version ("cpu") are ever taken."""
 
 
 @dataclass(slots=True)
@@ -75,6 +79,7 @@ class _Attempt:
     interpreter: Interpreter
     lines: tuple[str, ...]
     exact: bool
+    index: str = ""
 
 
 class Environments:
@@ -92,7 +97,8 @@ class Environments:
         self._closed = False
 
     def digest(self, wanted: Wanted) -> str:
-        text = json.dumps([FORMAT, wanted.python, wanted.core, wanted.rest, wanted.strict, self._shims])
+        parts = [FORMAT, wanted.python, wanted.core, wanted.rest, wanted.strict, self._shims]
+        text = json.dumps([*parts, wanted.index, wanted.only] if wanted.only else parts)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def path(self, digest: str) -> Path:
@@ -150,11 +156,30 @@ class Environments:
                 return made
             finally:
                 shutil.rmtree(making, ignore_errors=True)
+        if wanted.only and not reasons:
+            raise ImageError(f"no {wanted.only} build of {requirement_name(wanted.core[0])} is to be had here")
         if reasons:
             raise ImageError("its packages are not to be had as wheels. " + reasons[0])
         raise ImageError(f"no Python {wanted.python} or near it is here (looked on PATH, in pyenv, among uv's own)")
 
     def _attempts(self, wanted: Wanted) -> Iterator[_Attempt]:
+        yield from self._attempts_only(wanted) if wanted.only else self._attempts_plain(wanted)
+
+    def _attempts_only(self, wanted: Wanted) -> Iterator[_Attempt]:
+        """The exact builds, then the wheels of that local version that lie on this machine: never another build."""
+        name, _, version = wanted.core[0].partition("==")
+        loose = wanted.rest if wanted.strict else tuple(map(requirement_name, wanted.rest))
+        if interpreter := self._find(wanted.python):
+            yield _Attempt(interpreter, (*wanted.core, *wanted.rest), True)
+            yield _Attempt(interpreter, (*wanted.core, *wanted.rest), True, wanted.index)
+        for minor in (wanted.python, *nearest_minors(wanted.python, list_minors(self._environ, self._pythons))):
+            near = find_interpreter(minor, self._environ, self._pythons)
+            for found in read_indexes(self._environ).wheels(name, wanted.only, minor) if near else []:
+                assert near is not None
+                if found != version or minor != wanted.python:
+                    yield _Attempt(near, (f"{name}=={found}", *loose), False)
+
+    def _attempts_plain(self, wanted: Wanted) -> Iterator[_Attempt]:
         loose = (*wanted.core, *(wanted.rest if wanted.strict else map(requirement_name, wanted.rest)))
         interpreter = self._find(wanted.python)
         if interpreter:
@@ -193,7 +218,14 @@ class Environments:
         # a setup.py is its author's code: nothing is built outside a sandbox
         install = ["pip", "install", "--python", python, "--only-binary", ":all:", "--link-mode", "hardlink"]
         install += read_indexes(self._environ).arguments()
-        self._call([*install, "-r", str(making / "requirements.txt")], making, progress)
+        if attempt.index:
+            install += ["--index", attempt.index, "--index-strategy", "unsafe-best-match"]
+        try:
+            self._call([*install, "-r", str(making / "requirements.txt")], making, progress)
+        except ImageError as error:
+            if attempt.index:  # it cannot be reached
+                raise _Unsolved(str(error)) from None
+            raise
         site = _site_packages(env)
         for hook in ("_virtualenv.pth", "_virtualenv.py"):  # run at every start of a Python, for nothing
             (site / hook).unlink(missing_ok=True)

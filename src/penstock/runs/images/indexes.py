@@ -87,6 +87,19 @@ class Indexes:
         uv = {k: v for k, v in self.for_uv({}).items() if k.startswith("UV_") and k not in _OWN}
         return {**pip, **uv}
 
+    def wheels(self, name: str, local: str, minor: str) -> list[str]:
+        """The versions of a package, of builds of this local version, that lie in folders for this Python; the newest first."""
+        pattern = re.compile(
+            rf"{re.escape(name)}-([0-9][0-9.]*\+{re.escape(local)})-cp{minor.replace('.', '')}-.*\.whl"
+        )
+        words = f"{self.pip.get('find-links', '')} {self.uv.get('UV_FIND_LINKS', '').replace(',', ' ')}".split()
+        found = set()
+        for word in words:
+            folder = Path(unquote(urlsplit(word).path) if word.startswith("file:") else word)
+            names = os.listdir(folder) if folder.is_absolute() and folder.is_dir() else []
+            found |= {match[1] for file in names if (match := pattern.fullmatch(file))}
+        return sorted(found, key=lambda version: [int(n) for n in version.partition("+")[0].split(".")], reverse=True)
+
     def places(self) -> set[tuple[str, int]]:
         """Hosts and ports of the registries that the settings name, wherever they are."""
         words = [self.pip.get(key, "") for key in ("index-url", "extra-index-url", "find-links")]

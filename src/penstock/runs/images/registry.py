@@ -286,9 +286,14 @@ class LocalImages:
             return _Image(uri, "python", parse_uri(uri).tag, wanted, PYTHON_ENV, "added by hand")
         base = self._resolve(entry["base"])
         given = {canonical(requirement_name(line)) for line in lines}
-        held = (*base.wanted.core, *base.wanted.rest)
-        kept = [line for line in held if canonical(requirement_name(line)) not in given]
-        wanted = Wanted(entry["python"] or base.wanted.python, (*lines, *kept), (), strict=True)
+        core, rest = (
+            [x for x in each if canonical(requirement_name(x)) not in given]
+            for each in (base.wanted.core, base.wanted.rest)
+        )
+        only = base.wanted.only if core and core[0] == base.wanted.core[0] else ""
+        python, index = entry["python"] or base.wanted.python, base.wanted.index if only else ""
+        parts = (tuple(core), (*lines, *rest)) if only else ((*lines, *core, *rest), ())
+        wanted = Wanted(python, *parts, strict=True, index=index, only=only)
         return _Image(uri, base.framework, base.version, wanted, base.env, f"added by hand, from {entry['base']}")
 
     def _describe(self, image: _Image, digest: str, made: Made) -> Environment:
@@ -351,7 +356,7 @@ class LocalImages:
 
 
 def _from_tag(tag: Tag, uri: str) -> _Image:
-    wanted = Wanted(tag.python, tag.core, tag.rest)
+    wanted = Wanted(tag.python, tag.core, tag.rest, index=tag.index, only=tag.only)
     return _Image(uri, tag.framework, tag.tag, wanted, tag.env, tag.source, tag.differs)
 
 

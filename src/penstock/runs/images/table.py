@@ -65,6 +65,10 @@ class Tag:
     source: str = ""
     differs: str = ""
     """A lasting difference from the image, for the note."""
+    index: str = ""
+    """An index that has the packages of `core`, beside the machine's."""
+    only: str = ""
+    """The local version of the first package of `core` that alone is taken: another would bring gigabytes of CUDA."""
     suffix: str = ""
     """What the SDK appends to the tag (`-cpu-py3`)."""
 
@@ -227,7 +231,33 @@ BASE_PYTHON = tuple(
     for short, minor in (("38", "3.8"), ("310", "3.10"), ("311", "3.11"), ("312", "3.12"))
 )
 
-TAGS = (*SKLEARN, *XGBOOST, *BASE_PYTHON)
+_PYTORCH_ENV = {**_C_LOCALE, **_SM, "DLC_CONTAINER_TYPE": "training",
+                "SAGEMAKER_TRAINING_MODULE": "sagemaker_pytorch_container.training:main"}
+_PYTORCH_REST = ("boto3", "click", "cloudpickle", "cryptography", "fsspec", "h5py", "imageio", "joblib", "packaging",
+                 "pandas", "Pillow", "psutil", "PyYAML", "requests", "scikit-learn", "scipy", "tqdm")
+_PYTORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+
+
+def _pytorch(tag: str, python: str, torch: str, vision: str, numpy: str) -> tuple[Tag, ...]:
+    """The rows of one version: its training and its inference image, which hold the same libraries."""
+    short = tag.rpartition(".")[0]
+    return tuple(
+        Tag(f"pytorch-{use}", version, "pytorch", python, python,
+            (f"torch=={torch}+cpu", f"torchvision=={vision}+cpu", f"torchaudio=={torch}+cpu"),
+            (numpy, *_PYTORCH_REST), _PYTORCH_ENV,
+            f"github.com/aws/deep-learning-containers pytorch/training/docker/{short}/py3/Dockerfile.cpu",
+            index=_PYTORCH_INDEX, only="cpu", suffix=f"-cpu-py{python.replace('.', '')}")
+        for use in ("training", "inference") for version in (short, tag)
+    )
+
+
+PYTORCH = (
+    *_pytorch("2.3.0", "3.11", "2.3.0", "0.18.0", "numpy<2"),
+    *_pytorch("2.5.1", "3.11", "2.5.1", "0.20.1", "numpy<2"),
+    *_pytorch("2.7.0", "3.12", "2.7.0", "0.22.0", "numpy"),
+)
+
+TAGS = (*SKLEARN, *XGBOOST, *PYTORCH, *BASE_PYTHON)
 
 ML = ("numpy>=1.26", "pandas>=2.2", "scikit-learn>=1.5", "xgboost-cpu>=3.0", "scipy", "pyarrow>=18", "boto3",
       "requests", "joblib", "PyYAML")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 _ECR = re.compile(r"^(?P<account>\d{12})\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(?:\.cn)?$")
-_SUFFIX = re.compile(r"^(?P<version>.+?)(?:-(?:cpu|gpu))?(?:-py\d+)?$")
+_SUFFIX = re.compile(r"^(?P<version>.+?)(?:-(?:cpu|gpu))?(?:-py\d+)?(?:-(?:cu\d+|ubuntu[\d.]+|amzn\d+|sagemaker|ec2|v[\d.]+))*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,6 @@ def parse_uri(uri: str) -> ImageUri:
 
 
 def strip_suffix(tag: str) -> str:
-    """A tag without its processor and Python: `1.2-1-cpu-py3` is `1.2-1`."""
+    """A tag without its processor, Python and system: `2.5.1-cpu-py311-ubuntu22.04-sagemaker` is `2.5.1`."""
     match = _SUFFIX.match(tag)
     return match["version"] if match else tag
