@@ -1,6 +1,7 @@
 """kill -9 of every member of a family at random moments, while executions run in real sandboxes.
 
     python -m tests.crash.chaos --kills 200 --seed 7      the long run (`make chaos`)
+    python -m tests.crash.chaos hostile                   jobs that mean harm, in whole sizes (`make chaos ARGS=hostile`)
 
 A run's supervisor is killed once at most: a job that is lost twice fails, as `test_chaos.py` holds.
 """
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.crash import workload
+from tests.crash import hostile, workload
 from tests.crash.families import Clan, is_dead, raise_clan, raise_foreign_clan, until
 
 WEIGHTS = {"front": 3, "engine": 4, "doorway": 1, "runner": 3, "supervisor": 6, "keeper": 2, "all": 1, "burst": 2}
@@ -143,6 +144,8 @@ def rage(
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["hostile"]:
+        return hostile.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=3600)

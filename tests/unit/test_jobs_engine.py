@@ -306,7 +306,9 @@ def test_what_a_job_makes_of_its_credentials_ends_with_it(made: Jobs):
     made_of_it = []
     for _ in range(2):  # a session, and a session of that session
         call = made.world.call()
-        call.caller = Caller(document.account, "arn:aws:sts::123456789012:assumed-role/x/y", access_key=name, run=document.body["_run"])
+        call.caller = Caller(
+            document.account, "arn:aws:sts::123456789012:assumed-role/x/y", access_key=name, run=document.body["_run"]
+        )
         name = call.other("sts", "AssumeRole", RoleArn=ROLE, RoleSessionName="mine")["Credentials"]["AccessKeyId"]
         app.store.commit(call.change)
         made_of_it.append(app.store.get(auth.key_ref(name)))
@@ -394,6 +396,23 @@ def test_the_end_publishes_artifacts_times_and_status_in_one_change_and_then_cle
     assert made.runs.calls[-1][0] == "start"
     assert made.step(document) is None
     assert made.runs.calls[-1] == ("forget", made.runs.spec.name)
+
+
+def test_many_results_are_published_some_at_a_time_and_all_are_there(made: Jobs, monkeypatch: pytest.MonkeyPatch):
+    """And the change before the last that is lost with its process is made again."""
+    monkeypatch.setattr(jobs, "PUBLISHED_AT_ONCE", 3)
+    document = made.train(OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out", "CompressionType": "NONE"})
+    made.step(document)
+    results = [result("model", f"{number:02}", b"x") for number in range(8)]
+    made.runs.say(phase="ended", exit_code=0, started=1.0, ended=2.0, results=results)
+    assert made.step(document) == 0.0
+    call = made.world.app.step_call(made.document("training-job"), 3.0)
+    assert made.world.app.steps()[document.kind](call, made.document("training-job")) == 0.0  # and is not committed
+    assert [made.step(document), made.step(document)] == [0.0, jobs.CLEAN_S]
+    listed = made.world("s3", "ListObjectsV2", Bucket=BUCKET, Prefix="out/job/output/model/")["Contents"]
+    assert [entry["Key"][-2:] for entry in listed] == [f"{number:02}" for number in range(8)]
+    job = made.document("training-job")
+    assert (job.status, "_taken" in job.body, "ModelArtifacts" in job.body) == ("Completed", False, True)
 
 
 def test_an_uncompressed_model_is_a_folder(made: Jobs):

@@ -17,11 +17,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 PROCESSES = 8192
 OPEN_FILES = 65536
 NICE = 5
+FIRST = 16
 SUPERVISOR_OOM_SCORE = -900
 PREFIX = "penstock."
 FORGOTTEN_S = 3600.0
@@ -303,8 +305,8 @@ def _set_oom_score(score: int) -> None:
 
 
 def make_nice(pid: int) -> None:
-    """Puts a process, and all below it, behind the server."""
-    for each in descendants(pid):
+    """Puts a process, and those that it has begun with, behind the server: what they bear is as nice as they are."""
+    for each in islice(descendants(pid), FIRST):  # no more: one that forks without end would keep us here
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, each, NICE)
 

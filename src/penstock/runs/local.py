@@ -23,6 +23,8 @@ from penstock.runs.trees import remove_tree
 
 log = logging.getLogger("penstock.runs")
 RECONNECT_S = 0.05
+LARGE = 1000
+"""The record of an ended run with more results is kept while they are published, some at a time."""
 DELETIONS = 10
 DELETE_AGAIN_S = 0.5
 
@@ -45,6 +47,7 @@ class LocalExecutor:
         self._lock = threading.RLock()
         self._waiting: dict[str, RunSpec] = {}
         self._holding: set[str] = set()
+        self._large = "", RunState("")
         self._heard: list[Callable[[str], None]] = []
         self._connection: socket.socket | None = None
         self._closed = threading.Event()
@@ -115,6 +118,8 @@ class LocalExecutor:
             if state.phase not in (ENDED, LOST, WAITING):
                 raise ValueError(f"the run {name} has not ended")
             self._waiting.pop(name, None)
+            if name == self._large[0]:
+                self._large = "", RunState("")
             self._sweep(self._folder(name).put_away())
             self._release(name)
 
@@ -247,7 +252,14 @@ class LocalExecutor:
             heard(name)
 
     def _look(self, name: str) -> RunState | None:
-        return RunState(WAITING) if name in self._waiting else self._folder(name).look()
+        if name in self._waiting:
+            return RunState(WAITING)
+        if name == self._large[0]:
+            return self._large[1]
+        state = self._folder(name).look()
+        if state is not None and len(state.results) > LARGE:
+            self._large = name, state
+        return state
 
     def _folder(self, name: str) -> RunFolder:
         return RunFolder(self._runs / name)

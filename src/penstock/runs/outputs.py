@@ -29,6 +29,8 @@ from penstock.runs.inputs import inside
 INLINE_BYTES = 64 * 1024
 INLINE_TOTAL_BYTES = 8 << 20
 """All inline results of a run together; what is more goes to the blobs, however small."""
+MOST_RESULTS = 100_000
+"""Files that a run may leave one by one: each is a record here, and a row of the store."""
 BATCH = 128
 FEW = 4
 """So many files are synced one by one; more, by one sync of the file system."""
@@ -160,8 +162,11 @@ def take_outputs(
 
     Raises: TooMuch, before anything that large was read.
     """
-    if sum(_hole_bytes(root, output.source) for output in outputs for root in roots) > limit_bytes:
+    seen = [(output.kind, *_look_over(root, output.source)) for output in outputs for root in roots]
+    if sum(hole_bytes for _, hole_bytes, _ in seen) > limit_bytes:
         raise TooMuch("Its outputs have holes that are larger than what it may write.")
+    if sum(files for kind, _, files in seen if kind == "files") > MOST_RESULTS:
+        raise TooMuch(f"Its outputs are more than {MOST_RESULTS} files; archives may hold as many as they like.")
     taker = _Taker(roots, BlobFolder(blobs, owner))
     for output in outputs:
         taker.take_archive(output) if output.kind == "tar.gz" else taker.take_files(output)
@@ -169,17 +174,17 @@ def take_outputs(
     return taker.results
 
 
-def _hole_bytes(root: Root, source: str) -> int:
-    """What the regular files of a source pretend to hold: their sizes beyond the room they take."""
+def _look_over(root: Root, source: str) -> tuple[int, int]:
+    """What the regular files of a source pretend to hold, their sizes beyond the room they take; and how many files there are."""
     folder = _open_folder(root.merged, source)
     if folder is not None:
-        entries = ((parent, entry.name) for _, parent, entry in _walk(folder, ""))
-        return sum(_hole(name, parent) for parent, name in entries)
+        holes = [_hole(entry.name, parent) for _, parent, entry in _walk(folder, "")]
+        return sum(holes), len(holes)
     above = _open_folder(root.merged, posixpath.dirname(source))
     if above is None:
-        return 0
+        return 0, 0
     try:
-        return _hole(posixpath.basename(source), above)
+        return _hole(posixpath.basename(source), above), 1
     finally:
         os.close(above)
 

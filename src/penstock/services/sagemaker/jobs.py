@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ IMAGE_LOOK_S = 0.25
 HEARTBEAT_S = 20.0
 """How often a running job is looked at when nothing is heard of it."""
 CONTINUOUS_S = 5.0
+PUBLISHED_AT_ONCE = 2000
 CLEAN_S = 2.0
 """How long after its end a run's folder is given back: not in the way of the job that comes next."""
 ATTEMPTS = 2
@@ -310,22 +311,40 @@ def _recover(call: Call, kind: Kind, document: Document, state: RunState) -> flo
 
 
 def _end(call: Call, kind: Kind, document: Document, state: RunState, fault: str | None = None) -> float:
-    """Publishes what the run left and ends the job, in one change."""
-    if state.results:
+    """Publishes what the run left and ends the job, in one change; before it many results, some at a time."""
+    begun = document.body.get("_taken", 0)
+    many = len(state.results) - begun > PUBLISHED_AT_ONCE
+    if many and not fault and _publish_some(call, kind, document, state, begun):
+        return 0.0
+    if rest := state.results[begun:]:
         kept = list(call.change.rows)
         try:
-            _publish(call, kind, document, state)
+            _publish(call, kind, document, replace(state, results=rest))
         except ServiceError as error:
             call.change.rows[:] = kept
             fault = fault or f"ClientError: Artifact upload failed: {error.message}"
     kind.end(call, document, state, fault)
-    for member in ("_published", "_continuous"):
+    for member in ("_published", "_continuous", "_taken"):
         document.body.pop(member, None)
     for key in auth.keys_of_run(call.app.store, document.body["_run"]):
         call.delete(key)
     kind.resource.save(call, document)
     _tell(call, document)
     return CLEAN_S
+
+
+def _publish_some(call: Call, kind: Kind, document: Document, state: RunState, begun: int) -> bool:
+    """Publishes the next of many results: a change of a hundred thousand rows would have everybody wait. Not where it cannot."""
+    kept = list(call.change.rows)
+    until = begun + PUBLISHED_AT_ONCE
+    try:
+        _publish(call, kind, document, replace(state, results=state.results[begun:until]))
+    except ServiceError:
+        call.change.rows[:] = kept
+        return False
+    document.body["_taken"] = until
+    kind.resource.save(call, document)
+    return True
 
 
 def _show(call: Call, kind: Kind, document: Document, news: bool) -> None:
