@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 STAMP := .venv/.ready
 
-.PHONY: setup demo test lint run bench docs clients conformance chaos clean
+.PHONY: setup demo test lint run bench docs clients conformance fuzz chaos clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,9 @@ bench: setup
 
 chaos: setup
 	.venv/bin/python -m tests.crash.chaos $(ARGS)
+
+fuzz: setup
+	.venv/bin/python -m tests.fuzz $(ARGS)
 
 clients: setup
 	.venv/bin/python -m tests.clients

@@ -29,6 +29,7 @@ from penstock.kernel import auth, cors, ids, sigv4
 from penstock.kernel.app import App
 from penstock.kernel.call import Call, Caller
 from penstock.kernel.errors import ServiceError
+from penstock.settings import Settings
 from penstock.store.records import Change, Stale, StoreFailed, Taken, Unavailable, Unmet
 from penstock.wire import chunked, models, protocols
 from penstock.wire.message import Reply, Request
@@ -39,6 +40,12 @@ log = logging.getLogger("penstock.front")
 
 CHUNK_BYTES = 1 << 20
 RERUNS = 50
+SLOWEST_BYTES_S = 1024.0
+"""What a body must come with, on average, after the first minute (Settings.patience_s)."""
+SLOW = (
+    "Your socket connection to the server was not read from or written to within the timeout period. Idle connections "
+    "will be closed."
+)
 FORM = "application/x-www-form-urlencoded"
 ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]")
 REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,40}[a-z0-9])?")
@@ -97,11 +104,14 @@ class Front:
             if isinstance(fault, Unroutable) and fault.service_name:
                 service = models.service(fault.service_name)
             code, message, status, members = told(fault, service)
-            if status >= 500 and code not in ("NotImplemented", "ServiceUnavailable"):
+            if status >= 500 and code not in ("NotImplemented", "UnknownService", "ServiceUnavailable"):
                 log.exception("request %s: %s %s", request_id, request.method, request.path)
-            return protocols.error(
+            reply = protocols.error(
                 service, operation, code, message, status, members, request_id, protocols.spoken(service, request)
             )
+            if code == "RequestTimeout":
+                reply.headers["connection"] = "close"
+            return reply
 
     async def chain(self, request: Request, receive: Receive, request_id: str, route: list[models.Operation]) -> Reply:
         """The links, one after another; `route` gets the operation as soon as it is known."""
@@ -118,7 +128,7 @@ class Front:
             return await self.post(request, receive, request_id, route)
         check_path(request.path)
         scope = sigv4.scope(request)
-        body = Body(request, receive, self.app.settings.max_body_bytes)
+        body = Body(request, receive, self.app.settings)
         if request.method == "POST" and request.headers.get("content-type", "").startswith(FORM):
             request.body = await body.whole()  # a query service names its operation in the body
         operation = self.router.find(request, scope.service if scope else None, name)
@@ -322,9 +332,9 @@ def read_head(scope: dict[str, Any], run: str | None) -> Request:
 class Body:
     """A request's body, received once: whole, or piece by piece."""
 
-    def __init__(self, request: Request, receive: Receive, limit_bytes: int):
+    def __init__(self, request: Request, receive: Receive, settings: Settings):
         headers = request.headers
-        self._receive, self._limit_bytes = receive, limit_bytes
+        self._receive, self._limit_bytes, self._patience_s = receive, settings.max_body_bytes, settings.patience_s
         self._length = headers.get("content-length")
         bare = request.method in ("GET", "HEAD", "DELETE") and self._length is None
         nothing = self._length == "0" or (bare and "transfer-encoding" not in headers)
@@ -350,14 +360,20 @@ class Body:
     async def pieces(self) -> AsyncIterator[bytes]:
         """The pieces as they come.
 
-        Raises: Disconnected.
+        Raises: Disconnected; ServiceError (RequestTimeout) for one that comes slower than SLOWEST_BYTES_S.
         """
         if self._whole is not None:
             yield self._whole
             return
-        more = True
+        more, credit_s, clock = True, 0.0, asyncio.get_running_loop().time
         while more:
-            message = await self._receive()
+            began = clock()
+            try:
+                async with asyncio.timeout(self._patience_s + min(0.0, credit_s)):
+                    message = await self._receive()
+            except TimeoutError:
+                raise ServiceError("RequestTimeout", SLOW, 400) from None
+            credit_s += len(message.get("body", b"")) / SLOWEST_BYTES_S - (clock() - began)
             if message["type"] == "http.disconnect":
                 raise Disconnected
             more = message.get("more_body", False)

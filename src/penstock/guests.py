@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from penstock.connections import Connection
 from penstock.runs import handout
 
 CONNECTIONS = 512
@@ -33,18 +33,23 @@ class Served(Protocol):
 Take = Callable[[dict[str, Any], socket.socket], Awaitable[Served | None]]
 
 
-class Guest(HttpToolsProtocol):
+class Guest(Connection):
     """A connection of a run. One that opens connections without end takes away none of the others'."""
 
     def __init__(
-        self, held: set[asyncio.Protocol], config: Config, state: ServerState, loop: asyncio.AbstractEventLoop
+        self,
+        held: set[asyncio.Protocol],
+        config: Config,
+        state: ServerState,
+        loop: asyncio.AbstractEventLoop,
+        patience_s: float,
     ):
-        super().__init__(config, state, {}, loop)
+        super().__init__(config, state, loop, patience_s)
         self._held = held
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if len(self._held) >= CONNECTIONS:
-            transport.abort()
+            transport.abort()  # type: ignore[attr-defined]
             return
         self._held.add(self)
         super().connection_made(transport)

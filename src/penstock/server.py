@@ -26,11 +26,11 @@ from typing import Any
 
 import uvloop
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from penstock import authority, guests, presence
 from penstock.blobs.files import FileBlobs
+from penstock.connections import Connection
 from penstock.doorway import Doorway, upstream_of
 from penstock.front import Front
 from penstock.kernel import accounts
@@ -235,7 +235,7 @@ async def serve_front(
         timeout_keep_alive=75,
     )
     config.load()
-    state = ServerState()
+    state, patience_s = ServerState(), front.app.settings.patience_s
 
     async def take(info: dict[str, Any], guest: socket.socket) -> guests.Served | None:
         own = copy.copy(config)
@@ -243,14 +243,17 @@ async def serve_front(
         held: set[asyncio.Protocol] = set()
 
         def factory() -> asyncio.Protocol:
-            return guests.Guest(held, own, state, loop)
+            return guests.Guest(held, own, state, loop, patience_s)
 
         if info.get("kind") == "connection":
             await loop.connect_accepted_socket(factory, guest)
             return None
         return await loop.create_server(factory, sock=guest)
 
-    server = await loop.create_server(lambda: HttpToolsProtocol(config, state, {}, loop), sock=listening, backlog=1024)
+    def outside() -> asyncio.Protocol:
+        return Connection(config, state, loop, patience_s)
+
+    server = await loop.create_server(outside, sock=listening, backlog=1024)
     background = [loop.create_task(guests.serve(handouts, take))] if handouts else []
     try:
         if started:

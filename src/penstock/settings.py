@@ -43,6 +43,7 @@ class Settings:
     memory_bytes: int = knob(0, "Memory that jobs may use together (0: all of the machine, less 1 GiB).")
     grace_s: float = knob(120.0, "What a job has between SIGTERM and SIGKILL when it is stopped or its time is over.")
     internet: bool = knob(True, "Whether jobs reach the internet through the doorway.")
+    patience_s: float = knob(60.0, "What a client has for a head, and for the next bytes of what it sends or takes.")
     max_body_bytes: int = knob(16 << 20, "Largest request body outside object uploads.")
     cache: str = knob(
         "aws+guard",

@@ -36,10 +36,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "hosts": (),
     "presence": (ROOT,),
     "authority": (ROOT, "hosts"),
-    "guests": (ROOT, "runs.handout"),
+    "guests": (ROOT, "connections", "runs.handout"),
     "doorway": (ROOT, "authority", "guests", "hosts", "settings"),
+    "connections": (),
     "posts": (ROOT, "kernel", "wire"),
-    "front": (ROOT, "hosts", "posts", "kernel", "wire", "store.records", "blobs.checksums"),
+    "front": (ROOT, "hosts", "posts", "settings", "kernel", "wire", "store.records", "blobs.checksums"),
     "testing": (ROOT, "settings"),
 }
 """What each part may import beside itself. Parts that are not named here (server, keeper, cli) are where all others meet."""

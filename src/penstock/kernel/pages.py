@@ -80,9 +80,16 @@ def unseal(token: str, code: str = "ValidationException") -> list[Any]:
         place = msgspec.json.decode(base64.urlsafe_b64decode(token.encode()))
     except (binascii.Error, msgspec.DecodeError, ValueError):
         place = None
-    if not isinstance(place, list) or len(place) < 2:
+    if not isinstance(place, list) or len(place) < 2 or not all(map(_is_place, place)):
         raise ServiceError(code, "Invalid pagination token.")
     return place
+
+
+def _is_place(value: Any) -> bool:
+    """Whether a list can be sorted by such a value, and a store asked for it."""
+    if isinstance(value, list):
+        return all(map(_is_place, value))
+    return isinstance(value, str) or (isinstance(value, (int, float)) and abs(value) < 1 << 63)
 
 
 def read(call: Call, query: Query, size: int, keep: Callable[[Document], bool] | None = None) -> list[Document]:
@@ -157,7 +164,10 @@ def cut(
     """
     ordered = sorted(items, key=key, reverse=descending)
     if place := paging.place(call.params):
-        ordered = [item for item in ordered if (key(item) < place[1] if descending else key(item) > place[1])]
+        try:
+            ordered = [item for item in ordered if (key(item) < place[1] if descending else key(item) > place[1])]
+        except TypeError:  # a token of another list
+            raise ServiceError(paging.code, "Invalid pagination token.") from None
     size = paging.size(call.params)
     following = [0, key(ordered[size - 1])] if len(ordered) > size else None
     return paging.answer(output, [show(item) for item in ordered[:size]], following)

@@ -71,9 +71,15 @@ class Resource:
     def get(self, call: Call, name: str | None = None) -> Document:
         """The document named, by default by the call's own key member.
 
-        Raises: ServiceError `missing`.
+        Raises: ServiceError `missing`; the same code where the member, which the model does not demand, is not given.
         """
-        wanted = call.params[self.key] if name is None else name
+        wanted = call.params.get(self.key) if name is None else name
+        if wanted is None:
+            raise ServiceError(
+                self.missing[0],
+                f"1 validation error detected: Value null at '{self.key[:1].lower()}{self.key[1:]}' failed to satisfy "
+                "constraint: Member must not be null",
+            )
         document = self.find(call, wanted)
         if document is None:
             raise self.error(self.missing, call, wanted)

@@ -20,6 +20,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from penstock.kernel import jsontext
 from penstock.kernel.buckets import new_version_id, open_bucket, parse_uri, read_object, use_bucket
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
@@ -145,7 +146,7 @@ def _rows(call: Call, bucket: str, prefix: str) -> Iterator[ObjectRow]:
 def _of_manifest(call: Call, uri: str) -> list[Found]:
     """The objects that a manifest lists: `[{"prefix": "s3://…"}, "name", …]`."""
     try:
-        entries = json.loads(read_object(call, uri))
+        entries = jsontext.read(read_object(call, uri))
         prefix, names = entries[0]["prefix"], entries[1:]
         if not names or not all(isinstance(name, str) for name in names):
             raise ValueError

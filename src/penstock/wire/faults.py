@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ class BadRequest(Exception):
         super().__init__(f"{code}: {message}")
 
 
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _UNDECODABLE = {
     "query": "MalformedInput",
     "rest-xml": "MalformedXML",
@@ -139,8 +141,13 @@ def _elements(service: Service | None, shape: Any, members: Mapping[str, Any]) -
         held = {k: v for k, v in held.items() if k not in known}
     for name, value in held.items():
         if value is not None and not name.startswith("_"):
-            parts.append(f"<{name}>{xmlbody.escape(str(value))}</{name}>")
+            parts.append(f"<{name}>{_text(str(value))}</{name}>")
     return "".join(parts)
+
+
+def _text(text: str) -> str:
+    """Gives an element's text; what no XML can hold becomes the sign for that, so that every parser reads the error."""
+    return xmlbody.escape(_NO_XML.sub("\ufffd", text))
 
 
 def _query(
@@ -156,7 +163,7 @@ def _query(
     word = "Message"
     body = (
         f"<ErrorResponse{namespace}><Error><Type>{'Sender' if status < 500 else 'Receiver'}</Type>"
-        f"<Code>{xmlbody.escape(code)}</Code><{word}>{xmlbody.escape(message)}</{word}>"
+        f"<Code>{_text(code)}</Code><{word}>{_text(message)}</{word}>"
         f"{_elements(service, shape, members)}</Error><RequestId>{request_id}</RequestId></ErrorResponse>"
     )
     return Reply(status, {"x-amzn-requestid": request_id, "content-type": "text/xml"}, body.encode())
@@ -181,7 +188,7 @@ def _rest_xml(
         return Reply(status, headers, b"")
     body = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<Error><Code>{xmlbody.escape(code)}</Code><Message>{xmlbody.escape(message)}</Message>"
+        f"<Error><Code>{_text(code)}</Code><Message>{_text(message)}</Message>"
         f"{_elements(service, shape, members)}"
         f"<RequestId>{request_id}</RequestId><HostId>{host}</HostId></Error>"
     )

@@ -114,7 +114,7 @@ class Json(Codec):
 def _decoded(body: bytes) -> Any:
     try:
         return _read_json.decode(body)
-    except msgspec.DecodeError as wrong:
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:  # the latter for text that is not UTF-8
         raise Malformed("Unable to parse the request body as JSON") from wrong
 
 

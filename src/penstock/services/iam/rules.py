@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import quote
 
+from penstock.kernel import jsontext
 from penstock.kernel.errors import ServiceError
 
 
@@ -50,7 +50,7 @@ def malformed(sentence: str) -> ServiceError:
 
 def _statements(text: str) -> list[dict[str, Any]]:
     try:
-        document = json.loads(text)
+        document = jsontext.read(text)
     except ValueError:
         raise malformed("This policy contains invalid Json") from None
     if not isinstance(document, dict) or "Statement" not in document:

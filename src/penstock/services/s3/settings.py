@@ -37,9 +37,14 @@ class Setting:
     check: checks.Check | None = None
 
     def put(self, call: Call) -> None:
-        """Keeps the setting."""
+        """Keeps the setting.
+
+        Raises: ServiceError (MalformedXML) where there is none: the model does not demand all of them.
+        """
         bucket = state.bucket_of(call)
-        value = call.params[self.member]
+        value = call.params.get(self.member)
+        if value is None:
+            raise checks.malformed()
         if self.check is not None:
             value = self.check(call, bucket, value)
         bucket.body.setdefault("_settings", {})[self.member] = value

@@ -104,6 +104,8 @@ def _visible(given: dict[str, Any]) -> dict[str, Any]:
     visible = given.get("VisibilityConditions")
     if not visible:
         return expression
+    if any(not {"Key", "Value"} <= one.keys() for one in visible):
+        raise invalid("A visibility condition needs a key and a value.")
     filters = [{"Name": one["Key"], "Operator": "Equals", "Value": one["Value"]} for one in visible]
     return {"SubExpressions": [expression, {"Filters": filters}]}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from penstock.kernel import jsontext
 from penstock.kernel.auth import key_ref, make_key, root_of
 from penstock.kernel.call import Call, Caller
 from penstock.kernel.errors import ServiceError
@@ -89,7 +89,7 @@ def _role(call: Call, arn: str) -> Document:
 def _policy(text: str) -> str:
     if text:
         try:
-            json.loads(text)
+            jsontext.read(text)
         except ValueError:
             raise ServiceError("MalformedPolicyDocument", "The policy is not in the valid JSON format.") from None
     return text

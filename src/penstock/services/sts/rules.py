@@ -26,11 +26,13 @@ def trusts(policy: str, caller_arn: str, account: str) -> bool:
 
 
 def _acts(statement: dict[str, Any]) -> bool:
-    return any(fnmatch.fnmatchcase("sts:assumerole", action.lower()) for action in _listed(statement.get("Action", [])))
+    given = [action for action in _listed(statement.get("Action", [])) if isinstance(action, str)]
+    return any(fnmatch.fnmatchcase("sts:assumerole", action.lower()) for action in given)
 
 
 def _names(principal: Any, caller_arn: str, account: str) -> bool:
-    names = ["*"] if principal == "*" else _listed(principal.get("AWS", []))
+    given = principal.get("AWS", []) if isinstance(principal, dict) else []
+    names = ["*"] if principal == "*" else [name for name in _listed(given) if isinstance(name, str)]
     return any(
         name in ("*", account, f"arn:aws:iam::{account}:root", caller_arn) or _is_role(name, caller_arn)
         for name in names
