@@ -223,7 +223,7 @@ class Front:
         """Takes a browser's form: its policy stands for a signature."""
         post = posts.Post(self.app, request, self.app.clock.now())
         route.append(post.operation)
-        body = Body(request, receive, self.app.settings.max_body_bytes)
+        body = Body(request, receive, self.app.settings)
         received = await self.keep(post.pieces(body.pieces()), checksums.asked({}))
         allowed = post.allowed
         assert allowed is not None  # a form without a file was refused

@@ -140,6 +140,8 @@ def answer(
     paging = resource.paging
     size = paging.size(given)
     if place := paging.place(given):
+        if isinstance(place[0], list) or not isinstance(place[1], str):
+            raise ServiceError(paging.code, "Invalid pagination token.")
         query.after = (place[0], place[1])
     documents = read(call, query, size, keep)
     shown, following = documents[:size], None
