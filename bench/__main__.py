@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import cache, control, demo, start, steps
+from bench import cache, control, demo, s3, start, steps
 from bench.world import Row, family
 
-PARTS = ("start", "steps", "cache", "demo", "control")
+PARTS = ("start", "steps", "cache", "demo", "control", "s3")
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument(
         "parts", nargs="*", default=PARTS, choices=[*PARTS, []], metavar="part", help=f"of {', '.join(PARTS)}"
     )
-    parser.add_argument("--peers", action="store_true", help="moto's server beside the control plane")
+    parser.add_argument("--peers", action="store_true", help="other servers beside the control plane and S3")
     parser.add_argument(
         "--json", type=Path, default=Path("bench/results/latest.json"), help="where the same goes as JSON"
     )
@@ -45,6 +45,8 @@ def main() -> None:
                     rows += demo.measure(made)
                 case "control":
                     rows += control.measure(made, given.peers)
+                case "s3":
+                    rows += s3.measure(made, given.peers)
     show(rows)
     given.json.parent.mkdir(parents=True, exist_ok=True)
     about = {

@@ -26,6 +26,7 @@ ENVIRONMENTS = {
     "v2": ("sagemaker>=2.240,<3", "ipykernel>=6", "nbconvert>=7"),
     "v3": ("sagemaker>=3",),
     "cli": ("awscli>=1.40", "boto3>=1.40"),
+    "s3": ("s3fs>=2025.3", "pyarrow>=18"),
 }
 
 

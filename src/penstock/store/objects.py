@@ -74,7 +74,7 @@ def object_row(row: Sequence[Any]) -> ObjectRow:
     """The version that a row of COLUMNS, with or without `inline`, holds."""
     return ObjectRow(
         bucket=row[0], key=row[1], version_id=row[2], latest=bool(row[3]), marker=bool(row[4]), modified=row[5],
-        size_bytes=row[6], etag=row[7], parts=_parts.decode(row[8]), meta=_meta.decode(row[9]),
+        size_bytes=row[6], etag=row[7], parts=_parts.decode(row[8]) if len(row[8]) > 2 else [], meta=_meta.decode(row[9]),
         inline=row[10] if len(row) > 10 else None,
     )  # fmt: skip
 
@@ -174,22 +174,24 @@ class Listing:
 
     def _walk(self, rows: Iterable[Any]) -> str | None:
         """Takes rows until the page is full or a common prefix is met; gives the key to go on from."""
+        query, page = self._query, self._page
+        prefix, folds, versions = query.prefix, bool(query.delimiter), query.versions
+        left = query.limit - len(page.rows) - len(page.prefixes)
         for row in rows:
-            if not row[1].startswith(self._query.prefix):
+            key = row[1]
+            if not key.startswith(prefix):
                 return None
-            if self._full():
-                self._page.next, self._page.next_version = self._last, self._last_version
+            if left <= 0:
+                page.next, page.next_version = self._last, self._last_version
                 return None
-            if folder := self._folder(row[1]):
-                self._page.prefixes.append(folder)
+            left -= 1
+            if folds and (folder := self._folder(key)):
+                page.prefixes.append(folder)
                 self._last, self._last_version = folder, ""
                 return beyond(folder)
-            self._page.rows.append(object_row(row))
-            self._last, self._last_version = row[1], row[2] if self._query.versions else ""
+            page.rows.append(object_row(row))
+            self._last, self._last_version = key, row[2] if versions else ""
         return None
-
-    def _full(self) -> bool:
-        return len(self._page.rows) + len(self._page.prefixes) >= self._query.limit
 
     def _folder(self, key: str) -> str:
         """The common prefix that a key belongs to, or empty."""

@@ -171,9 +171,13 @@ def _boolean_text(value: Any) -> str:
     return "true" if value else "false"
 
 
+def _string_text(value: Any) -> str:
+    return _UNSAFE.sub(_escaped, value if value.__class__ is str else str(value))
+
+
 _TEXT: dict[str, Callable[[Any], str]] = {
-    "string": lambda value: escape(str(value)),
-    "character": lambda value: escape(str(value)),
+    "string": _string_text,
+    "character": _string_text,
     "boolean": _boolean_text,
     "integer": str,
     "long": str,
@@ -232,18 +236,29 @@ class Writer:
         if kept is not None:
             return kept
         table: dict[str, Write] = {}
+        plain: dict[str, tuple[str, Callable[[Any], str], str]] = {}  # a listing is mostly these: no call for each
 
         def write(value: Any, put: Put) -> None:
             for key, each in value.items():
+                if each is None:
+                    continue
+                known = plain.get(key)
+                if known is not None:
+                    put(known[0] + known[1](each) + known[2])
+                    continue
                 element = table.get(key)
-                if element is not None and each is not None:
+                if element is not None:
                     element(each, put)
 
         if not skip:
             self._kept[shape.name] = write
         for name, member in shape.members.items():
             if name not in skip and not member.serialization.get("xmlAttribute"):
-                table[name] = self.element(member, flat_name(member, name))
+                tag = flat_name(member, name)
+                if member.type_name in ("structure", "list", "map"):
+                    table[name] = self.element(member, tag)
+                else:
+                    plain[name] = (f"<{tag}{namespace(member)}>", scalar(member), f"</{tag}>")
         return write
 
     def _list(self, shape: Any, name: str) -> Write:

@@ -115,14 +115,12 @@ def _contents(bucket: Document, page: ObjectPage, with_owner: bool) -> dict[str,
 def _summary(row: ObjectRow) -> dict[str, Any]:
     meta = row.meta
     shown: dict[str, Any] = {
-        "Key": row.key, "LastModified": state.seconds(row.modified), "ETag": f'"{row.etag}"', "Size": row.size_bytes,
+        "Key": row.key, "LastModified": row.modified // 1, "ETag": f'"{row.etag}"', "Size": row.size_bytes,
         "StorageClass": meta.get("StorageClass", "STANDARD"),
     }  # fmt: skip
     if "ChecksumType" in meta:
         shown["ChecksumType"] = meta["ChecksumType"]
-        shown["ChecksumAlgorithm"] = [
-            name[8:] for name in meta if name.startswith("Checksum") and name != "ChecksumType"
-        ]
+        shown["ChecksumAlgorithm"] = [name[8:] for name in meta if name[:8] == "Checksum" and name != "ChecksumType"]
     return shown
 
 
