@@ -106,6 +106,8 @@ def prepare(settings: Settings) -> dict[str, object]:
     for folder in ("sockets", "runs", "logs", "blobs", "images", "ca"):
         (settings.data / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     authority.establish(settings.data / "ca")
+    database(settings).touch(mode=0o600)  # keys lie in it; its logs take the same mode
+    database(settings).chmod(0o600)
     writer = Writer(database(settings))  # migrates
     store = SqliteStore(database(settings), writer)
     try:

@@ -297,6 +297,15 @@ class StoreContract:
             store.page(Query(kind="k", order="body; DROP TABLE documents"))
 
     # --- tags, tokens, events, points
+    def test_tags_are_found_by_the_account_and_region_of_their_arn(self, store: Store) -> None:
+        mine, other = "arn:aws:a:eu-1:111:x/1", "arn:aws:a:eu-1:222:x/1"
+        tricky = "arn:aws:a:eu-2:222:x:eu-1:111:y"
+        rows = [TagsPut(arn=arn, tags={"k": arn[-1], "l": ""}) for arn in (mine, other, tricky, "arn:aws:iam::111:r")]
+        store.commit(Change(rows=list(rows)))
+        assert store.tagged("111", "eu-1") == {mine: {"k": "1", "l": ""}}
+        assert store.tagged("111", "") == {"arn:aws:iam::111:r": {"k": "r", "l": ""}}
+        assert store.tagged("111", "eu-2") == {}
+
     def test_tags_are_set_replaced_and_removed(self, store: Store) -> None:
         store.commit(
             Change(rows=[TagsPut(arn="arn:1", tags={"a": "1", "b": "2"}), TagsPut(arn="arn:2", tags={"z": "9"})])

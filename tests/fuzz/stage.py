@@ -109,6 +109,7 @@ def furnish(boto: Boto, tail: str) -> dict[str, set[str]]:
     _people(do, boto.account, tail)
     _models(do, boto.role, tail)
     _work(do, boto.role, tail)
+    _keys(do, f"alias/fuzz{tail}")
     return texts
 
 
@@ -159,6 +160,16 @@ def _people(do: Do, account: str, tail: str) -> None:
     do("logs", "create_log_stream", logGroupName=f"fuzz{tail}", logStreamName="stream")
     do("logs", "describe_log_groups")
     do("logs", "describe_log_streams", logGroupName=f"fuzz{tail}")
+
+
+def _keys(do: Do, alias: str) -> None:
+    if not do("kms", "describe_key", KeyId=alias):
+        key = do("kms", "create_key", Tags=[{"TagKey": "a", "TagValue": "b"}])["KeyMetadata"]["KeyId"]
+        do("kms", "create_alias", AliasName=alias, TargetKeyId=key)
+        principal = "arn:aws:iam::123456789012:role/FuzzRole"
+        do("kms", "create_grant", KeyId=key, GranteePrincipal=principal, Operations=["Encrypt"])
+    do("kms", "list_keys")
+    do("resourcegroupstaggingapi", "get_resources")
 
 
 def _models(do: Do, role: str, tail: str) -> None:

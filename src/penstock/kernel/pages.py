@@ -36,6 +36,8 @@ class Paging:
     sizes: tuple[str, ...] = ("MaxResults", "Limit")
     following: str = "NextToken"
     """The member that a page gives, and takes, to go on."""
+    asked: str = ""
+    """The member that a page takes, where it has another name than what it gave."""
     more: str = ""
     """A member that says whether there are more, where the service has one."""
     default: int = 10
@@ -48,7 +50,7 @@ class Paging:
 
     def place(self, params: dict[str, Any]) -> list[Any] | None:
         """Where the page that is asked for begins: after this place; None for the first."""
-        token = params.get(self.following)
+        token = params.get(self.asked or self.following)
         return unseal(token, self.code) if token else None
 
     def answer(self, output: str, shown: list[Any], following: list[Any] | None) -> dict[str, Any]:

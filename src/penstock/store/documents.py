@@ -35,6 +35,7 @@ WHERE {REF} AND version = :version"""
 DELETE = f"DELETE FROM documents WHERE {REF} AND version = :version"
 
 TAGS = "SELECT key, value FROM tags WHERE arn = :arn ORDER BY key"
+TAGGED = "SELECT arn, key, value FROM tags WHERE arn LIKE :pattern ORDER BY arn, key"
 TAG_PUT = """
 INSERT INTO tags (arn, key, value) VALUES (:arn, :key, :value)
 ON CONFLICT (arn, key) DO UPDATE SET value = excluded.value"""
@@ -137,6 +138,15 @@ def put_token(run: Run, row: Token, now: float) -> None:
 
 
 # --- questions
+
+
+def tagged(run: Run, account: str, region: str) -> dict[str, dict[str, str]]:
+    """The tags of resources whose ARN names this account and region."""
+    found: dict[str, dict[str, str]] = {}
+    for arn, key, value in run(TAGGED, {"pattern": f"arn:%:{region}:{account}:%"}):
+        if arn.split(":", 5)[3:5] == [region, account]:  # the pattern's % may have been more than one part
+            found.setdefault(arn, {})[key] = value
+    return found
 
 
 def page(query: Query) -> tuple[str, dict[str, Any]]:

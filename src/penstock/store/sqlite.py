@@ -99,6 +99,9 @@ class SqliteReads:
     def tags(self, arn: str) -> dict[str, str]:
         return dict(self._run(documents.TAGS, {"arn": arn}).fetchall())
 
+    def tagged(self, account: str, region: str) -> dict[str, dict[str, str]]:
+        return documents.tagged(self._run, account, region)
+
     def token(self, account: str, region: str, operation: str, token: str) -> tuple[str, dict[str, object]] | None:
         given = {"account": account, "region": region, "operation": operation, "token": token, "now": self._now()}
         row = self._run(documents.ANSWER, given).fetchone()

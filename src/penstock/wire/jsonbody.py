@@ -58,7 +58,7 @@ def _boolean(value: Any) -> Any:
 
 
 def _integer(value: Any) -> Any:
-    if type(value) is int:
+    if type(value) is int and -(2**63) <= value < 2**63:
         return value
     if type(value) is float and value == value // 1 and abs(value) < 2**63:
         return int(value)
@@ -68,7 +68,7 @@ def _integer(value: Any) -> Any:
 def _float(value: Any) -> Any:
     if type(value) is float:
         return value
-    if type(value) is int:
+    if type(value) is int and abs(value) < 2**1023:
         return float(value)
     if value in ("NaN", "Infinity", "-Infinity"):
         return read_float(value)
@@ -79,8 +79,8 @@ _READ: dict[str, tuple[type, Convert]] = {
     "string": (str, _string),
     "character": (str, _string),
     "boolean": (bool, _boolean),
-    "integer": (int, _integer),
-    "long": (int, _integer),
+    "integer": (_Never, _integer),  # no store keeps more than 64 bits
+    "long": (_Never, _integer),
     "float": (float, _float),
     "double": (float, _float),
     "timestamp": (_Never, read_moment),

@@ -67,7 +67,7 @@ def read_moment(value: Any) -> float:
     Raises: Malformed.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        moment = float(value)
+        moment = float(min(max(value, -(10**15)), 10**15))  # whatever is beyond is out of range below
     elif isinstance(value, str):
         moment = _read_text(value.strip())
     else:
@@ -108,11 +108,14 @@ def read_float(text: str) -> float:
 
 
 def read_integer(text: str) -> int:
-    """Reads a whole number's text. Raises: Malformed."""
+    """Reads a whole number's text, of 64 bits at most. Raises: Malformed."""
     try:
-        return int(text)
+        number = int(text)
     except ValueError as error:
         raise Malformed(f"Invalid integer: {text}") from error
+    if not -(2**63) <= number < 2**63:
+        raise Malformed(f"Invalid integer: {text}")
+    return number
 
 
 def read_boolean(text: str) -> bool:

@@ -1,0 +1,1 @@
+"""Who may use a key, as the key's owner says: kept and shown."""

@@ -1,0 +1,1 @@
+"""What keys are for: encrypting, decrypting, and making data keys."""
