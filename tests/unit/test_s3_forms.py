@@ -127,6 +127,7 @@ def test_a_form_is_for_its_bucket_and_has_a_file(s3: Any, bucket: str) -> None:
     other = f"test-{ids.word(16)}"
     s3.create_bucket(Bucket=other)
     assert "Policy Condition failed" in post(s3, other, signed(s3, bucket)).told
+    assert "Policy Condition failed" in post(s3, other, {"bucket": bucket, **signed(s3, bucket)}).told
     assert "exactly one file" in post(s3, bucket, signed(s3, bucket), None).told
     assert "MaxPostPreDataLengthExceeded" in post(s3, bucket, {"x": "y" * 30_000, **signed(s3, bucket)}).told
 

@@ -56,7 +56,7 @@ def allow(store: Store, bucket: str, fields: Mapping[str, str], now: float, run:
     policy = _read(fields["policy"])
     if _expiration(policy) < now:
         raise ServiceError("AccessDenied", "Invalid according to Policy: Policy expired.", 403)
-    _check(policy, {"bucket": bucket, **fields}, allowed)
+    _check(policy, {**fields, "bucket": bucket}, allowed)
     return allowed
 
 
@@ -174,6 +174,7 @@ def _check(policy: Mapping[str, Any], fields: Mapping[str, str], allowed: Allowe
         named.add(name)
         given = fields.get(name)
         holds = given is not None and (given == value if kind == "eq" else given.startswith(value))
+        holds = holds or (given is None and kind == "starts-with" and not value)
         if kind == "starts-with" and name == "content-type" and given is not None:
             holds = all(each.strip().startswith(value) for each in given.split(","))
         if not holds:
