@@ -78,6 +78,8 @@ def hunt(gun: Gun, values: Values, operation: models.Operation, examples: int, s
     except Wrong as wrong:
         return wrong
     except Flaky:
+        if not seen:
+            raise
         return seen[-1]
     return None
 

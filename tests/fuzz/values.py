@@ -111,7 +111,7 @@ class Values:
 
     def _structure(self, draw: Draw, shape: Any, depth: int) -> Any:
         if getattr(shape, "is_document_type", False):
-            return draw(HOSTILES)
+            return copy.deepcopy(draw(HOSTILES))
         needed = [name for name in shape.required_members if depth < 12]
         others = [name for name in shape.members if name not in needed] if depth < len(ODDS) else []
         if others:  # one draw for all of them: each a bit, of which the deeper ones are rarely set
@@ -168,7 +168,7 @@ def turned(draw: Draw, value: Any) -> Any:
     """The value with one of its places taken away, doubled, or given something hostile."""
     places = list(_places(value, ()))
     if not places:
-        return draw(HOSTILES)
+        return copy.deepcopy(draw(HOSTILES))
     way = places[draw(st.integers(0, len(places) - 1))]
     holder = value
     for step in way[:-1]:

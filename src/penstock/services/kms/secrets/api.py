@@ -72,7 +72,7 @@ def _data_key_bytes(call: Call) -> int:
     spec, count = call.params.get("KeySpec"), call.params.get("NumberOfBytes")
     if (spec is None) == (count is None):
         raise invalid("Please specify either number of bytes or key spec.")
-    return DATA_KEYS[spec] if count is None else int(count)
+    return int(call.params["NumberOfBytes"]) if count is not None else DATA_KEYS[call.params["KeySpec"]]
 
 
 def _check_algorithm(call: Call, member: str) -> None:
