@@ -60,8 +60,8 @@ class Family:
 
     def environment_of(self, uri: str) -> Path:
         """The folder of an image's environment, built if it is not there: the limit starts the same interpreter."""
-        overlay = next(m for m in LocalImages(self.data / "images").pull(uri).mounts if m.mode == "overlay")
-        return Path(overlay.source)
+        layer = Path(LocalImages(self.data / "images").pull(uri).layers[0])
+        return layer / "opt" / "penstock" / "env"
 
     def pids(self) -> list[int]:
         """The keeper, its children, and the runner of this folder."""

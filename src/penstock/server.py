@@ -41,8 +41,10 @@ from penstock.kernel.logs import Logs
 from penstock.runs.capacity import Capacity
 from penstock.runs.images.indexes import read_indexes
 from penstock.runs.images.registry import LocalImages
+from penstock.runs.layers import make_layer
 from penstock.runs.local import LocalExecutor
 from penstock.services import SERVICES
+from penstock.services.sagemaker import contract
 from penstock.services.sagemaker.jobs import recover, run_ref
 from penstock.settings import Settings
 from penstock.store.listener import WriterServer
@@ -86,6 +88,13 @@ def app_of(settings: Settings, store: Any) -> App:
 
 def images_of(settings: Settings) -> LocalImages:
     return LocalImages(settings.data / "images", fetch_python=settings.python_downloads)
+
+
+def lay_common(settings: Settings) -> Path:
+    """The layer of what every job finds: the programs that run inside, and the certificates."""
+    content = {contract.CONTAINERS: Path(__file__).parent / "containers"}
+    bundle = settings.data / "ca" / "bundle.pem"
+    return make_layer(settings.data / "runs", content | ({contract.CERTIFICATES: bundle} if bundle.exists() else {}))
 
 
 def capacity_of(settings: Settings) -> Capacity:
@@ -181,6 +190,7 @@ def run_engine(settings: Settings) -> None:
     store = SqliteStore(database(settings), writer)
     app = app_of(settings, store)
     app.images = images_of(settings)
+    app.layers = [str(lay_common(settings))]
     app.runs = LocalExecutor(settings.data, capacity_of(settings))
     engine = Engine(app.steps(), store, SqliteWork(store, writer), app.clock, app.step_call, give_up=app.give_up())
     app.nudge = engine.nudge

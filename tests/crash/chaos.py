@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -97,8 +96,7 @@ class Chaos:
         if not fresh:
             return False
         run = self.chance.choice(fresh)
-        with suppress(KeyError, ProcessLookupError):
-            os.kill(self.clan.supervisors()[run], signal.SIGKILL)
+        if self.clan.strike(run):
             self.struck.add(run)
             return True
         return False

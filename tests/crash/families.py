@@ -141,9 +141,23 @@ class Clan:
             if process(pid, "comm") == "penstock-run":
                 with suppress(OSError):
                     folder = Path(os.readlink(f"/proc/{pid}/cwd"))
-                    if folder.parent == self.data / "runs":
+                    # What it starts has its name until it is bubblewrap.
+                    parent = [*process(pid, "stat").rpartition(")")[2].split()[1:2], "0"][0]
+                    if folder.parent == self.data / "runs" and process(parent, "comm") != "penstock-run":
                         found[folder.name] = pid
         return found
+
+    def strike(self, run: str) -> bool:
+        """kill -9 of a run's supervisor; whether it had one. Held first: a moment later it may have another run."""
+        pid = self.supervisors().get(run)
+        if pid is None:
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            struck = self.supervisors().get(run) == pid
+            os.kill(pid, signal.SIGKILL if struck else signal.SIGCONT)
+            return struck
+        return False
 
     def kill(self, name: str) -> bool:
         """kill -9 of a member; whether it was there. A keeper's children end with it."""
@@ -192,7 +206,7 @@ class Clan:
             reads.close()
 
     def run_folders(self) -> list[str]:
-        return [path.name for path in (self.data / "runs").iterdir() if not path.name.startswith(".base-")]
+        return [path.name for path in (self.data / "runs").iterdir() if not path.name.startswith((".base-", ".layer-"))]
 
     def strays(self, word: str) -> list[str]:
         """Processes that runs left behind: with `word` in their environment, or below a run's folder without a supervisor."""

@@ -66,7 +66,7 @@ def status(clan: Clan, name: str) -> str:
 def lose(clan: Clan, run: str) -> None:
     """Kills a run's supervisor once its program runs."""
     until(lambda: (clan.data / "runs" / run / "running").exists(), f"{run} runs")
-    os.kill(clan.supervisors()[run], signal.SIGKILL)
+    assert clan.strike(run)
 
 
 def test_a_job_lost_twice_fails_with_aws_words_for_a_fault_of_the_service(clan: Clan) -> None:

@@ -15,6 +15,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+import penstock
 from penstock.runs import sandbox
 from tests.crash import workload
 from tests.crash.families import Clan, process, processes, raise_clan, raise_foreign_clan, until
@@ -114,8 +115,16 @@ def test_it_has_no_capability(inside: Told) -> None:
 def test_it_cannot_change_its_world(inside: Told) -> None:
     inside.refused(
         "umount /usr", "umount /proc", "remount /usr", "remount the root", "mount a tmpfs", "unshare -U",
-        "unshare(NEWUSER)", "chroot", "write /usr", "write a kernel setting", "write what is brought along", "ptrace pid 1",
+        "unshare(NEWUSER)", "chroot", "write /usr", "write a kernel setting", "ptrace pid 1",
     )  # fmt: skip
+
+
+def test_what_it_writes_into_what_is_brought_along_stays_in_its_own_root(inside: Told) -> None:
+    """The layer is every job's: a write makes a copy in the run's folder."""
+    assert inside.told["write what is brought along"][0] == "done"
+    (layer,) = (inside.clan.data / "runs").glob(".layer-*")
+    entry = Path(penstock.__file__).parent / "containers" / "training" / "entry.py"
+    assert (layer / "opt/penstock/containers/training/entry.py").read_bytes() == entry.read_bytes()
 
 
 @pytest.mark.parametrize("place", ["the data folder", "the home", "/var", "/tmp", "the credentials"])

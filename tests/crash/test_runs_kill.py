@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import select
 import signal
 import threading
 import time
@@ -96,6 +98,65 @@ def test_a_killed_supervisor_takes_its_sandbox_with_it(place: Place, executor: L
     while (alive := sandboxed(word)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert alive == []
+
+
+def supervisors(place: Place) -> set[int]:
+    """The pids of the runner's supervisors."""
+    return {int(pid) for pid in Path(f"/proc/{place.process.pid}/task/{place.process.pid}/children").read_text().split()}
+
+
+def test_a_few_supervisors_serve_many_runs_and_one_that_is_killed_loses_only_its_present_one(
+    place: Place, executor: LocalExecutor
+) -> None:
+    watch = Watcher(executor)
+    served: set[int] = set()
+    for number in range(8):
+        executor.start(program(f"run-{number}", Act(files={"/tmp/seen": b""}, hold=True)))
+        watch.wait(f"run-{number}", RUNNING)
+        served.add(place.supervisor(f"run-{number}"))
+        if number < 7:
+            executor.stop(f"run-{number}")
+            watch.wait(f"run-{number}", ENDED)
+    assert len(served) < 8
+    place.kill_supervisor("run-7")
+    watch.wait("run-7", LOST)
+    assert {executor.look(f"run-{n}").reason for n in range(7)} == {"stopped"}  # type: ignore[union-attr]
+    executor.retry("run-7")
+    watch.wait("run-7", RUNNING)
+    executor.stop("run-7")
+    assert watch.wait("run-7", ENDED).attempt == 2
+
+
+def test_supervisors_that_wait_for_a_run_end_with_the_runner(place: Place, executor: LocalExecutor) -> None:
+    watch = Watcher(executor)
+    for name in ("short", "long"):
+        executor.start(program(name, Act(hold=True)))
+        watch.wait(name, RUNNING)
+    executor.stop("short")
+    watch.wait("short", ENDED)
+    busy, all_of_them = place.supervisor("long"), supervisors(place)
+    processes = {pid: os.pidfd_open(pid) for pid in all_of_them}
+    place.kill_runner()
+    for pid in all_of_them - {busy}:
+        assert select.select([processes[pid]], [], [], 60)[0], "a supervisor waits for a runner that is gone"
+    assert place.supervisor("long") == busy
+    place.begin()
+    executor.stop("long")
+    watch.wait("long", ENDED)
+    assert select.select([processes[busy]], [], [], 60)[0], "its own runner is gone: another serves the next run"
+    for process in processes.values():
+        os.close(process)
+
+
+def test_a_supervisor_killed_while_it_waits_is_missed_by_no_run(place: Place, executor: LocalExecutor) -> None:
+    watch = Watcher(executor)
+    executor.start(program("before", Act()))
+    watch.wait("before", ENDED)
+    for pid in supervisors(place):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    executor.start(program("after", Act()))
+    assert watch.wait("after", ENDED).exit_code == 0
 
 
 def test_a_supervisor_killed_without_a_runner_is_lost_to_the_next(place: Place, executor: LocalExecutor) -> None:

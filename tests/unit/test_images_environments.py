@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.runs.base import ImageError
+from penstock.runs.base import Environment, ImageError
 from penstock.runs.images import LocalImages
 from penstock.runs.images import registry as registry_module
 from penstock.runs.images.table import Tag
@@ -61,10 +61,15 @@ def images(tmp_path: Path, environ: dict[str, str]) -> LocalImages:
     return LocalImages(tmp_path / "images", environ=environ, fetch_python=False, uv=UV)
 
 
+def source_of(env: Environment) -> Path:
+    """The environment's folder on this machine."""
+    return Path(env.layers[0]) / "opt" / "penstock" / "env"
+
+
 def run_python(images: LocalImages, uri: str, code: str) -> str:
     env = images.look(uri)
     assert env is not None
-    python = Path(env.mounts[0].source) / "bin" / "python"
+    python = source_of(env) / "bin" / "python"
     return subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -80,7 +85,7 @@ def test_console_scripts_find_their_python_wherever_the_environment_is_mounted(
     images: LocalImages, tmp_path: Path
 ) -> None:
     images.add("mine:1", ["turbine==1.2"])
-    source = Path(images.pull("mine:1").mounts[0].source)
+    source = source_of(images.pull("mine:1"))
     moved = tmp_path / "elsewhere"
     source.rename(moved)
     assert str(source) not in (moved / "bin" / "run-turbine").read_text()
@@ -88,7 +93,7 @@ def test_console_scripts_find_their_python_wherever_the_environment_is_mounted(
 
 def test_modules_are_byte_compiled(images: LocalImages) -> None:
     images.add("mine:1", ["turbine==1.2"])
-    source = Path(images.pull("mine:1").mounts[0].source)
+    source = source_of(images.pull("mine:1"))
     assert list(source.glob("lib/python3*/site-packages/turbine/__pycache__/*.pyc"))
 
 
@@ -182,7 +187,7 @@ def test_two_processes_build_one_environment_once(images: LocalImages, tmp_path:
     other = LocalImages(tmp_path / "images", environ=environ, fetch_python=False, uv=UV)
     made: list[str] = []
     threads = [
-        threading.Thread(target=lambda i=i: made.append(i.pull("mine:1").mounts[0].source)) for i in (images, other)
+        threading.Thread(target=lambda i=i: made.append(i.pull("mine:1").layers[0])) for i in (images, other)
     ]
     for thread in threads:
         thread.start()
@@ -194,16 +199,16 @@ def test_two_processes_build_one_environment_once(images: LocalImages, tmp_path:
 
 def test_what_a_dead_builder_left_is_removed(images: LocalImages, tmp_path: Path) -> None:
     images.add("mine:1", ["turbine==1.2"])
-    digest = Path(images.pull("mine:1").mounts[0].source).parent.name
+    digest = Path(images.pull("mine:1").layers[0]).parent.name
     left = tmp_path / "images" / f".making-{digest}-dead"
-    (left / "env").mkdir(parents=True)
+    (left / "layer").mkdir(parents=True)
     images.pull("mine:1", again=True)
     assert not left.exists()
 
 
 def test_a_run_keeps_the_files_of_an_environment_that_is_replaced(images: LocalImages, tmp_path: Path) -> None:
     images.add("mine:1", ["turbine==1.2"])
-    source = Path(images.pull("mine:1").mounts[0].source)
+    source = source_of(images.pull("mine:1"))
     folder = os.open(source, os.O_RDONLY)
     try:
         images.pull("mine:1", again=True)
@@ -218,7 +223,7 @@ def test_a_run_keeps_the_files_of_an_environment_that_is_replaced(images: LocalI
 
 def test_an_environment_whose_interpreter_went_is_built_again(images: LocalImages) -> None:
     images.add("mine:1", ["turbine==1.2"])
-    source = Path(images.pull("mine:1").mounts[0].source)
+    source = source_of(images.pull("mine:1"))
     (source / "bin" / "python").unlink()
     assert images.look("mine:1") is None
     images.close()

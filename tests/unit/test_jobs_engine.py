@@ -78,8 +78,8 @@ class Images:
             return None
         expressions = [{"Name": "validation:rmse", "Regex": r"validation-rmse:(\S+)"}]
         return Environment(
-            uri, self.framework, "1.2-1", "/env/bin/python", env={"PATH": "/env/bin"}, note="this image became that",
-            metrics=expressions if self.framework == "xgboost" else [],
+            uri, self.framework, "1.2-1", "/env/bin/python", layers=("/layers/image",), env={"PATH": "/env/bin"},
+            note="this image became that", metrics=expressions if self.framework == "xgboost" else [],
         )  # fmt: skip
 
     def check(self, uri: str) -> None:
@@ -95,7 +95,7 @@ class Jobs:
 
     def __init__(self, world: World):
         self.world, self.runs, self.images = world, Runs(), Images()
-        world.app.runs, world.app.images = self.runs, self.images
+        world.app.runs, world.app.images, world.app.layers = self.runs, self.images, ["/layers/common"]
         world("s3", "CreateBucket", Bucket=BUCKET)
 
     def put(self, key: str, text: str = "x") -> None:
@@ -210,7 +210,7 @@ def test_a_run_has_the_jobs_limits_place_and_party(made: Jobs):
     assert spec.party == "123456789012/us-east-1/e1"
     assert spec.memory_bytes <= 8 << 30
     assert spec.message_file == "/opt/ml/output/failure"
-    assert ("/opt/penstock/containers", "ro") in [(mount.target, mount.mode) for mount in spec.mounts]
+    assert spec.layers == ["/layers/image", "/layers/common"]
 
 
 def test_script_mode_gets_its_code_its_data_and_its_arguments(made: Jobs):
@@ -324,10 +324,8 @@ def test_an_isolated_job_has_no_network_and_no_credentials(made: Jobs):
     assert "AWS_ACCESS_KEY_ID" not in made.runs.spec.env
 
 
-def test_certificates_are_laid_where_the_server_has_them(made: Jobs):
+def test_certificates_are_named_where_the_server_has_them(made: Jobs):
     made.step(made.train())
-    (laid,) = [given for given in made.runs.spec.inputs if given.target == "/etc/ssl/certs/penstock.pem"]
-    assert laid.blob == str(made.world.app.settings.data / "ca" / "bundle.pem")
     assert made.runs.spec.env["PIP_CERT"] == "/etc/ssl/certs/penstock.pem"
 
 

@@ -44,6 +44,8 @@ class App:
     """runs.base.Executor"""
     images: Any = None
     """runs.base.Images"""
+    layers: list[str] = field(default_factory=list)
+    """What every job finds in its root beside its image: `RunSpec.layers`."""
     nudge: Callable[[Any], Any] | None = None
     _functions: dict[tuple[str, str], Operation | None] = field(default_factory=dict)
     _modules: dict[str, list[ModuleType]] = field(default_factory=dict)

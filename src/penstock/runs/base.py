@@ -228,7 +228,7 @@ class Environment:
     note: str = ""
     """The first line of the job's log: which image became what, and in what it differs."""
     layers: tuple[str, ...] = ()
-    """Folders that the run's root stands on, the uppermost first: what a Dockerfile's instructions wrote."""
+    """Folders that the run's root stands on, the uppermost first: what a Dockerfile's instructions wrote, and the environment."""
     cwd: str = "/"
     entrypoint: list[str] = field(default_factory=list)
     """The image's own program, where it was built with one."""

@@ -17,13 +17,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 PROCESSES = 8192
 OPEN_FILES = 65536
 NICE = 5
-FIRST = 16
 SUPERVISOR_OOM_SCORE = -900
 PREFIX = "penstock."
 FORGOTTEN_S = 3600.0
@@ -280,7 +278,11 @@ def name_house(data: Path) -> str:
 
 
 def limit_self(counted: bool) -> None:
-    """The limits that a supervisor takes, and its programs with it. `counted`: a cgroup counts their processes."""
+    """The limits that a supervisor takes, and its programs with it: it is behind the server, too.
+
+    Takes: `counted`, whether a cgroup counts their processes.
+    """
+    os.nice(NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for what, value in ((resource.RLIMIT_NPROC, PROCESSES), (resource.RLIMIT_NOFILE, OPEN_FILES)):
         if counted and what == resource.RLIMIT_NPROC:
@@ -302,13 +304,6 @@ def oom_as_program() -> Iterator[None]:
 def _set_oom_score(score: int) -> None:
     with contextlib.suppress(OSError):  # only root may lower it; lowering it again needs no right
         _write("/proc/self/oom_score_adj", score)
-
-
-def make_nice(pid: int) -> None:
-    """Puts a process, and those that it has begun with, behind the server: what they bear is as nice as they are."""
-    for each in islice(descendants(pid), FIRST):  # no more: one that forks without end would keep us here
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, each, NICE)
 
 
 def descendants(pid: int) -> Iterator[int]:

@@ -128,6 +128,25 @@ def share_bytes(source: int, target: int) -> None:
     fcntl.ioctl(target, FICLONE, source)
 
 
+_GETFLAGS, _SETFLAGS, _TOPDIR = 0x80086601, 0x40086602, 0x20000
+
+
+def spread_folders(folder: Path) -> None:
+    """Has ext4 put what is made in the folder far apart; other file systems do as they like.
+
+    It puts a folder into its parent's block group, and without a journal looks there, at each new file, at every one that was deleted
+    in the last minutes (measured: a third of what a short run costs, once hundreds had run).
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(fd, _GETFLAGS, bytes(8)))[0]
+        fcntl.ioctl(fd, _SETFLAGS, struct.pack("l", flags | _TOPDIR))
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
 _FLOCK = "hhqqi4x"
 
 

@@ -34,6 +34,12 @@ class Namespace:
     address: str = "127.0.0.1"
     listening: dict[str, socket.socket] = field(default_factory=dict)
 
+    def close(self) -> None:
+        for listening in self.listening.values():
+            listening.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+
 
 def enter_namespace() -> None:
     """Moves the caller into a network namespace of its own, where only the loopback is."""

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from penstock.runs import inputs, linux, network, outputs, sandbox
@@ -19,11 +19,12 @@ NO_OVERLAY = (errno.EPERM, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP)
 
 
 class Ground:
-    """The part of the supervisor's namespaces that is the same for every run, so that it can be made ahead."""
+    """The part of the supervisor's namespaces that is the same for every run, so that it is made once, and ahead."""
 
     def __init__(self, house: sandbox.House):
         """Moves this process into a mount namespace of its own, with the stage in it."""
         self.house = house
+        self._entered = False
         if house.mapped:
             # What belongs to other users can be shown as the job's only from outside the user namespace: `enter` comes last.
             os.setgroups([])
@@ -32,34 +33,56 @@ class Ground:
         linux.unshare(linux.NEWNS)
         linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
         self.stage = sandbox.mount_stage()
-        self._shown: dict[str, str] = {}
-        self.show(house.base)
+        self._shown: dict[str, tuple[str, tuple[int, int]]] = {}
+        """Where each source is seen, and which file or folder it was."""
+        self.show(house.runs)  # what the runs have there, the base and other layers
+
+    def can_show(self, sources: Iterable[str]) -> bool:
+        """Whether these can be shown: any before this process entered the user namespace; what was shown, afterwards."""
+        if not (self.house.mapped and self._entered):
+            return True
+        try:
+            return all(self._is_shown(source) for source in sources)
+        except FileNotFoundError:
+            return False
+
+    def _is_shown(self, source: str) -> bool:
+        """Whether a source is shown already, and it is the same file or folder still."""
+        if source.startswith(self.house.runs + "/"):
+            return os.path.exists(source)
+        return source in self._shown and self._shown[source][1] == _identity(source)
 
     def show(self, source: str) -> None:
         """Makes a path reachable for the job's user, and its own, where that is another than the server's."""
-        if self.house.mapped and source not in self._shown:
+        if self.house.mapped and source not in self._shown and not source.startswith(self.house.runs + "/"):
             if not os.path.exists(source):
                 raise FileNotFoundError(errno.ENOENT, "there is nothing to mount", source)
             target = f"{self.stage}/shown{len(self._shown)}"
             os.mkdir(target) if os.path.isdir(source) else Path(target).touch()
+            identity = _identity(source)
             try:
                 linux.bind_as(source, target, self.house.user_namespace)
             except OSError:  # a file system that cannot: its files keep their owners
                 linux.mount(source, target, None, linux.MS_BIND)
-            self._shown[source] = target
+            self._shown[source] = target, identity
 
     def seen(self, source: str) -> str:
         """Where a path that was shown, or lies in one that was, is."""
-        for path in (source, *(str(parent) for parent in Path(source).parents)):
+        for path in (source, *map(str, Path(source).parents)):
             if path in self._shown:
-                return self._shown[path] + source[len(path) :]
+                return self._shown[path][0] + source[len(path) :]
         return source
 
     def enter(self) -> None:
-        """Moves this process into the user namespace; nothing can be shown any more."""
-        if self.house.mapped:
+        """Moves this process into the user namespace, for good; nothing more can be shown."""
+        if self.house.mapped and not self._entered:
             linux.join(self.house.user_namespace, linux.NEWUSER)
             linux.unshare(linux.NEWNS)
+        self._entered = True
+
+    def job_id(self) -> int:
+        """The job's user, as this process has to call it."""
+        return 0 if self._entered else sandbox.JOB_ID
 
     @contextlib.contextmanager
     def as_job(self) -> Iterator[None]:
@@ -83,6 +106,7 @@ class Roots:
     def __init__(self, spec: RunSpec, ground: Ground, scratch: Path):
         self._spec, self._ground, self._scratch = spec, ground, scratch
         self._lowers: dict[str, list[str]] = {}
+        self._mounted: list[Path] = []
         self.merged: dict[str, outputs.Root] = {}
         self.bound: dict[str, list[Bound]] = {}
 
@@ -91,7 +115,7 @@ class Roots:
         os.mkdir(self._scratch)
         for instance in self._spec.instances:
             self._lay(instance)
-        for source in (*self._spec.layers, *(m.source for m in self._spec.mounts)):
+        for source in sources_of(self._spec):
             self._ground.show(source)
 
     def _lay(self, instance: Instance) -> None:
@@ -114,11 +138,9 @@ class Roots:
         inputs.lay_folders([*self._spec.folders, *self._working_folder()], upper)
         inputs.lay_inputs(given, home / "lower", upper)
         self._lowers[host] = [str(home / "lower")] if any(i.blob is not None for i in given) else []
-        for lower in self._lowers[host]:
-            self._ground.show(lower)
         if self._ground.house.mapped:
             for layer in written:
-                give_away(layer)
+                give_away(layer, self._ground.job_id())
 
     def _working_folder(self) -> list[str]:
         """The working folder is made if it is not there, unless it lies in something that is mounted."""
@@ -151,8 +173,10 @@ class Roots:
         try:
             shown = [self._ground.seen(lower) for lower in lowers]
             sandbox.mount_overlay(shown, str(home / "upper"), str(home / "work"), str(target))
+            self._mounted.append(target)
             return outputs.Root(str(target), str(home / "upper"))
         except OSError as error:
+            target.rmdir()
             if error.errno not in NO_OVERLAY or self._ground.house.mapped:
                 raise
         copy = str(home / "root")
@@ -164,7 +188,7 @@ class Roots:
         """Moves what the first instance wrote to a folder, as a layer that other roots may stand on; its root is gone then."""
         host = self._spec.instances[0].host
         home = self._scratch / host
-        linux.detach(self.merged[host].merged)
+        self.unmount()
         Path(self.merged[host].upper).rename(target)
         for number, mount in enumerate(self._spec.mounts):
             if mount.mode == "overlay":
@@ -176,18 +200,35 @@ class Roots:
         if self._ground.house.mapped:
             take_back(target)
 
+    def unmount(self) -> None:
+        """Takes down what was mounted."""
+        for target in self._mounted:
+            linux.detach(str(target))
+            target.rmdir()
+        self._mounted = []
+
     @property
     def layers(self) -> list[Path]:
         """The folders on disk that grow while the program runs."""
         return [self._scratch / i.host for i in self._spec.instances]
 
 
-def give_away(folder: Path) -> None:
+def sources_of(spec: RunSpec) -> list[str]:
+    """The host paths that a run's root shows."""
+    return [*spec.layers, *(mount.source for mount in spec.mounts)]
+
+
+def _identity(path: str) -> tuple[int, int]:
+    about = os.stat(path)
+    return about.st_dev, about.st_ino
+
+
+def give_away(folder: Path, owner: int) -> None:
     """Makes a tree the job's own."""
     for parent, _, names in os.walk(folder):
-        os.chown(parent, sandbox.JOB_ID, sandbox.JOB_ID)
+        os.chown(parent, owner, owner)
         for name in names:
-            os.chown(f"{parent}/{name}", sandbox.JOB_ID, sandbox.JOB_ID, follow_symlinks=False)
+            os.chown(f"{parent}/{name}", owner, owner, follow_symlinks=False)
 
 
 def take_back(folder: Path) -> None:

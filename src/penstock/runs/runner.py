@@ -1,11 +1,11 @@
-"""The runner: a small process of one thread that forks a supervisor per run, and tells who listens what became of them.
+"""The runner: a small process of one thread that forks supervisors, gives them runs, and tells who listens what became of them.
 
 It holds nothing that is not in the runs' folders: killed at any moment, it loses nothing; supervisors go on, and the next runner finds
 them by their locks. `python -m penstock.runs.runner --data FOLDER` starts it; a second one for the same folder ends at once.
 
 The protocol, JSON lines over `<data>/sockets/runner.sock`:
 
-    {"op": "start", "run": name}     forks a supervisor, if the run never had one
+    {"op": "start", "run": name}     gives it to a supervisor, if the run never had one
     {"op": "stop", "run": name, "reason": text}
     {"op": "subscribe"}              from now on lines {"run": name, "phase": phase} come; first one for each run that is there
     {"op": "ping"}                   {"pong": version, "pid": n, "limits": sentence}
@@ -19,7 +19,6 @@ import contextlib
 import gc
 import json
 import os
-import secrets
 import selectors
 import signal
 import socket
@@ -35,12 +34,15 @@ import penstock
 from penstock.runs import handout, limits, linux, sandbox
 from penstock.runs.base import ENDED, LOST, RUNNING, STARTING, RunState
 from penstock.runs.folder import EXIT, LOCK, NAME, RUNNING_MARK, RunFolder
-from penstock.runs.supervisor import wait_for_run
+from penstock.runs.serve import CANNOT, DONE, READY, Server
 
 SOCKET = "sockets/runner.sock"
 LINE_BYTES = 64 * 1024
 SEND_BYTES = 1 << 20
 """What a listener may have unread before it is dropped (it connects again and is told all)."""
+IDLE = max(2, os.cpu_count() or 1)
+"""How many supervisors without a run are kept; and all but one of them only for so long:"""
+IDLE_S = 20.0
 
 
 class Client:
@@ -53,6 +55,18 @@ class Client:
         self.unsent = b""
 
 
+class Supervisor:
+    """One supervisor, as the runner knows it."""
+
+    def __init__(self, channel: socket.socket):
+        self.channel = channel
+        self.folder: RunFolder | None = None
+        """The run that it was given and has not ended yet."""
+        self.fresh, self.ready = True, False
+        self.idle = time.monotonic()
+        """Since when it has no run."""
+
+
 class Runner:
     """Forks supervisors and watches the runs' folders."""
 
@@ -63,12 +77,13 @@ class Runner:
         self.watched: dict[int, RunFolder] = {}
         self.phases: dict[str, str] = {}
         self.clients: dict[int, Client] = {}
-        self.spare: socket.socket | None = None
+        self.supervisors: dict[int, Supervisor] = {}
         self.quitting = False
 
     def prepare(self) -> None:
         """Everything that runs share. Raises OSError where there are no user namespaces."""
         self.runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        linux.spread_folders(self.runs)
         self.house = sandbox.make_house(self.runs)
         self.means = limits.find_means()
         self.listening = handout.listen(self.data / SOCKET)
@@ -83,46 +98,75 @@ class Runner:
 
     def serve(self) -> None:
         """Runs until told to quit."""
-        self._fork_spare()
+        self._fork()
         while not self.quitting:
-            for key, _ in self.selector.select():
+            for key, _ in self.selector.select(self._dismiss()):
                 if key.fd in self.selector.get_map():  # one that came before it may have closed it
                     act: Callable[[], None] = key.data
                     act()
 
     # --- runs
 
-    def start(self, name: str) -> None:
-        """Gives a run that never had a supervisor to the one that waits."""
+    def start(self, name: str, fresh: bool = False) -> None:
+        """Gives a run that never had a supervisor to one that waits; `fresh`: to one that has served none."""
         folder = RunFolder(self.runs / name)
         if (folder.path / LOCK).exists() or (folder.path / EXIT).exists() or not folder.path.is_dir():
             return
         self._watch(folder)
-        channel = self.spare or self._fork_spare()
-        self.spare = None
+        if any(each.folder and each.folder.name == name for each in self.supervisors.values()):
+            return
+        # The one that has waited longest is the one that is ready.
+        waiting = sorted(self._waiting(fresh), key=lambda each: (not each.ready, each.idle))
+        taker = waiting[0] if waiting else self._fork()
+        taker.folder, taker.fresh, taker.ready = folder, False, False
         with contextlib.suppress(OSError):  # it died while it waited: its end of the channel says so, too
-            channel.send(os.fsencode(folder.path))
-        self.selector.register(channel, selectors.EVENT_READ, lambda: self._lose_channel(channel, folder))
+            taker.channel.send(os.fsencode(folder.path))
 
-    def _lose_channel(self, channel: socket.socket, folder: RunFolder) -> None:
-        """A supervisor is gone: if it died before it took up its run, another one does."""
-        self.selector.unregister(channel)
-        channel.close()
-        if folder.path.is_dir():
+    def _waiting(self, fresh: bool = False) -> list[Supervisor]:
+        return [each for each in self.supervisors.values() if each.folder is None and (each.fresh or not fresh)]
+
+    def _hear(self, supervisor: Supervisor) -> None:
+        """A supervisor says how far it is, or is gone: if it died before it took up its run, another one does."""
+        try:
+            said = supervisor.channel.recv(64)
+        except OSError:
+            said = b""
+        if said == READY:
+            supervisor.ready = supervisor.folder is None
+            return
+        folder, supervisor.folder, supervisor.idle = supervisor.folder, None, time.monotonic()
+        if said not in (DONE, CANNOT):
+            self._let_go(supervisor)
+        supervisor.ready = said == CANNOT
+        if folder is not None and folder.path.is_dir():
             self._look(folder)
-            self.start(folder.name)
+            self.start(folder.name, said == CANNOT)
 
-    def _fork_spare(self) -> socket.socket:
-        """Forks the next run's supervisor ahead."""
+    def _let_go(self, supervisor: Supervisor) -> None:
+        """Closes a supervisor's channel: it ends, if it has not."""
+        del self.supervisors[supervisor.channel.fileno()]
+        self.selector.unregister(supervisor.channel)
+        supervisor.channel.close()
+
+    def _dismiss(self) -> float | None:
+        """Lets go of supervisors that wait for nothing; gives the seconds until the next may have waited for too long."""
+        waiting = sorted(self._waiting(), key=lambda each: each.idle)
+        while len(waiting) > 1 and (len(waiting) > IDLE or waiting[0].idle + IDLE_S < time.monotonic()):
+            self._let_go(waiting.pop(0))
+        return max(0.0, waiting[0].idle + IDLE_S - time.monotonic()) + 0.1 if len(waiting) > 1 else None
+
+    def _fork(self) -> Supervisor:
+        """Forks a supervisor."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if not os.fork():
-            self._become_supervisor(ours, theirs, f"{self.mark}-{secrets.token_hex(6)}")
+            self._become_supervisor(ours, theirs)
         theirs.close()
-        self.spare = ours
-        return ours
+        made = self.supervisors[ours.fileno()] = Supervisor(ours)
+        self.selector.register(ours, selectors.EVENT_READ, lambda: self._hear(made))
+        return made
 
-    def _become_supervisor(self, ours: socket.socket, theirs: socket.socket, cell: str) -> None:
-        """The child: lets go of all that is the runner's, and waits for its run."""
+    def _become_supervisor(self, ours: socket.socket, theirs: socket.socket) -> None:
+        """The child: lets go of all that is the runner's, and serves."""
         try:
             os.setsid()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -133,7 +177,10 @@ class Runner:
             self.listening.close()
             for client in self.clients.values():
                 client.connection.close()
-            wait_for_run(theirs, self.house, self.means, cell)
+            for other in self.supervisors.values():  # or they would not hear that the runner is gone
+                other.channel.close()
+            gc.disable()
+            Server(theirs, self.house, self.means, self.mark).serve()
         except BaseException:
             traceback.print_exc()
         finally:
@@ -174,8 +221,8 @@ class Runner:
     def _tell(self, folder: RunFolder, phase: str) -> None:
         if phase and self.phases.get(folder.name) != phase:
             self.phases[folder.name] = phase
-            if phase != STARTING and self.spare is None:
-                self._fork_spare()  # not earlier: it would be in the way of the run that starts
+            if phase != STARTING and not self._waiting():
+                self._fork()  # not earlier: it would be in the way of the run that starts
             for client in list(self.clients.values()):
                 if client.subscribed:
                     self._send(client, {"run": folder.name, "phase": phase})

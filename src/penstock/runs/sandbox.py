@@ -70,6 +70,8 @@ class Bound:
 class House:
     """What all runs of a runner share."""
 
+    runs: str
+    """The folder of runs."""
     base: str
     """The folder with the made /etc and the empty folders, the lowest layer of every root."""
     user_namespace: int
@@ -286,12 +288,12 @@ def make_house(folder: Path) -> House:
     base = str(lay_base(folder))
     if os.geteuid() == 0:
         mapping = f"0 {JOB_ID} 1\n{KEEPER_ID} 0 1"
-        house = House(base, linux.make_user_namespace(mapping, mapping), True)
+        house = House(str(folder), base, linux.make_user_namespace(mapping, mapping), True)
         if _in_child(lambda: _try_mapping(house, folder)):
             return house
         os.close(house.user_namespace)
     own = f"0 {os.geteuid()} 1", f"0 {os.getegid()} 1"
-    return House(base, linux.make_user_namespace(*own), as_root=os.geteuid() == 0)
+    return House(str(folder), base, linux.make_user_namespace(*own), as_root=os.geteuid() == 0)
 
 
 def _in_child(act: Callable[[], None]) -> bool:

@@ -1,7 +1,7 @@
-"""Watches over one run from its start to its exit record; forked by the runner, and outlives it.
+"""Watches over one run from its start to its exit record, and outlives the server and the runner.
 
 It lays the inputs, makes the namespaces and the root, starts bubblewrap, moves the output to the log, holds the time limit, takes the
-outputs, and writes the exit record. It holds a lock while it lives. If it dies, the kernel kills its sandbox, and nothing was published.
+outputs, and writes the exit record. It holds a lock meanwhile. If it dies, the kernel kills its sandbox, and nothing was published.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import selectors
 import signal
-import socket
 import sys
 import threading
 import time
@@ -34,54 +33,19 @@ TERM_AGAIN_S = 0.005
 LEAVE_S = 0.1
 
 
-def supervise(folder: RunFolder, ground: Ground, means: limits.Means, cell: limits.Cell) -> None:
-    """Runs the run of a folder to its end, from inside its cell. Does nothing if it has, or had, a supervisor."""
-    os.chdir(folder.path)  # the folder itself, should its name be given to another run one day
-    try:
-        if folder.take_lock() is None:
-            return
-    except OSError:  # no room for it: the runner gives the run to the next supervisor, but not at once
-        time.sleep(endings.WAIT_S)
-        raise
-    attempt = Attempt(folder, folder.order(), ground, means, cell)
+def supervise(folder: RunFolder, order: Order, ground: Ground, means: limits.Means, cell: limits.Cell) -> bool:
+    """Runs a run whose lock this process holds to its end, from inside its cell; False if something went wrong here."""
+    attempt = Attempt(folder, order, ground, means, cell)
+    well = True
     try:
         state = attempt.run()
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         attempt.kill()
-        state = endings.not_made(error, attempt.order.attempt)
+        state, well = endings.not_made(error, order.attempt), False
     endings.record(folder, state, attempt.clean)
     attempt.clean()
-
-
-def refuse(folder: RunFolder, failure: Exception) -> None:
-    """Ends a run for which not even the namespaces could be made."""
-    if folder.take_lock() is not None:
-        folder.end(endings.not_made(failure, folder.order().attempt))
-
-
-def wait_for_run(channel: socket.socket, house: sandbox.House, means: limits.Means, name: str) -> None:
-    """A supervisor that was forked ahead: readies what does not depend on the run, then waits for its folder.
-
-    Entering a cgroup may take the kernel 10 ms, the namespaces take 1 ms; so it is done while nobody waits for it.
-    """
-    limits.limit_self("pids" in means.folders)
-    cell = limits.Cell(means, name)
-    try:
-        failure: Exception | None = None
-        try:
-            cell.enter()
-            ground = Ground(house)
-            network.enter_namespace()
-        except OSError as error:
-            failure = error
-        # Not closed before the end: when it closes, the runner looks whether the run was taken up.
-        if path := channel.recv(8192):
-            folder = RunFolder(Path(os.fsdecode(path)))
-            refuse(folder, failure) if failure else supervise(folder, ground, means, cell)
-    finally:
-        cell.leave()
-        cell.remove()
+    return well
 
 
 @dataclass(slots=True)
@@ -135,10 +99,14 @@ class Attempt:
         self.started = 0.0
         self.early: list[Program] = []
         self.lookout: Lookout | None = None
+        self.namespaces: list[network.Namespace] = []
+        self.watch: linux.Watch | None = None
+        self.limiting: threading.Thread | None = None
+        self.closed = False
 
     def run(self) -> RunState:
         """Makes everything, waits for the end, takes the outputs; gives the exit record."""
-        watch = linux.Watch()
+        self.watch = watch = linux.Watch()
         watch.add(self.folder.path)
         self.selector.register(watch.fd, selectors.EVENT_READ, lambda: self._hear(watch))
         # Before the start: killed while bubblewrap makes its namespaces, it leaves a pid 1 that waits for ever, for the runner to find.
@@ -195,8 +163,10 @@ class Attempt:
         """
         self.times.leave = float("inf")
         try:
-            threading.Thread(target=self._limit, daemon=True).start()
+            self.limiting = threading.Thread(target=self._limit, daemon=True)
+            self.limiting.start()
         except RuntimeError:  # the program has taken all the processes that its cell may have
+            self.limiting = None
             self._limit()
 
     def _limit(self) -> None:
@@ -227,7 +197,6 @@ class Attempt:
             program.pid = _spawn(
                 [bwrap, *options, "--", *self.spec.command], program.pump.writing, (arguments, calls, telling)
             )
-        limits.make_nice(program.pid)
         if program.cell is not self.cell:
             self.cell.enter()
         program.process = os.pidfd_open(program.pid)
@@ -290,7 +259,6 @@ class Attempt:
                 program.first = json.loads(line).get("child-pid", 0) or program.first
             with contextlib.suppress(ProcessLookupError):
                 program.first_process = os.pidfd_open(program.first)
-            limits.make_nice(program.first)  # it was born before its parent was nice, perhaps
             if not self.started:
                 self.started = time.time()
                 self.times.deadline = time.monotonic() + self.spec.timeout_s
@@ -396,12 +364,29 @@ class Attempt:
 
     def clean(self) -> None:
         """Gives back what the attempt used; the exit record and the logs stay."""
+        if not self.closed:
+            self.closed = True
+            self._close()
+        remove_tree(Path(self.scratch.name))  # below the working folder: the name may be another run's by now
+
+    def _close(self) -> None:
+        if self.limiting is not None:
+            self.limiting.join()
         for handout in self.handouts:
             handout.close()
+        for namespace in self.namespaces:
+            namespace.close()
         for program in self.programs:
+            program.pump.close()
+            for process in (program.process, program.first_process):
+                if process >= 0:
+                    os.close(process)
             if program.cell is not self.cell:
                 program.cell.remove()
-        remove_tree(Path(self.scratch.name))  # below the working folder: the name may be another run's by now
+        self.selector.close()
+        if self.watch is not None:
+            self.watch.close()
+        self.roots.unmount()
 
 
 def _send_term(program: Program) -> bool:

@@ -252,7 +252,7 @@ class Build:
             env={**shop.env, **(args or {}), **self._env}, mounts=[*image.mounts, *shop.mounts, *mounts],
             inputs=shop.inputs, instances=[Instance()], timeout_s=shop.timeout_s, grace_s=2.0, keep=True,
             cpus=float(os.cpu_count() or 1), memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2,
-            layers=list(shop.images.shelf.paths(self._layers)), own_local=self._base.own_local,
+            layers=[*shop.images.shelf.paths(self._layers), image.layers[-1]], own_local=self._base.own_local,
         )  # fmt: skip
         folder = RunFolder(shop.data / "runs" / spec.name)
         try:

@@ -1,7 +1,8 @@
 """Environments on disk: asked for by content, built by uv, renamed into place whole.
 
-`<folder>/<digest>/env` is a relocatable virtual environment, `<folder>/<digest>/made.json` says what was asked and what
-became. What is being built lies in `<folder>/.making-…`, and is removed by the next builder if its own died.
+`<folder>/<digest>/layer` is a layer of roots with a relocatable virtual environment at `/opt/penstock/env` and a place for
+its interpreter; `<folder>/<digest>/made.json` says what was asked and what became. What is being built lies in
+`<folder>/.making-…`, and is removed by the next builder if its own died.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from penstock.runs.images.interpreters import (
 )
 from penstock.runs.images.table import ML, TOOLS
 
-FORMAT = 1
+FORMAT = 2
+ENV = "/opt/penstock/env"
+"""Where a run sees its environment."""
 KEPT_S = 28 * 86400.0
 """How long a replaced environment stays: as long as a training job may run."""
 SHIMS = Path(__file__).resolve().parents[2] / "containers" / "shims"
@@ -101,8 +104,11 @@ class Environments:
         text = json.dumps([*parts, wanted.index, wanted.only] if wanted.only else parts)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
+    def layer(self, digest: str) -> Path:
+        return self.folder / digest / "layer"
+
     def path(self, digest: str) -> Path:
-        return self.folder / digest / "env"
+        return self.layer(digest) / ENV.lstrip("/")
 
     def read(self, digest: str) -> Made | None:
         """The finished environment, if it is there and its interpreter still is."""
@@ -206,7 +212,10 @@ class Environments:
 
     def _make(self, attempt: _Attempt, wanted: Wanted, making: Path, progress: Progress) -> Made:
         started = time.monotonic()
-        env, python = making / "env", str(making / "env" / "bin" / "python")
+        env = making / "layer" / ENV.lstrip("/")
+        python = str(env / "bin" / "python")
+        # A place to mount it on: bubblewrap would make one in each run's own root.
+        (making / "layer" / attempt.interpreter.base_prefix.lstrip("/")).mkdir(parents=True, exist_ok=True)
         lines = [
             *attempt.lines,
             *(t for t in TOOLS if requirement_name(t) not in map(requirement_name, attempt.lines)),

@@ -17,6 +17,7 @@ from typing import Any
 from penstock.runs.base import Environment, Held, ImageError, Mount
 from penstock.runs.images.built import Built, Shelf, held
 from penstock.runs.images.environments import (
+    ENV,
     Environments,
     Made,
     Progress,
@@ -35,8 +36,6 @@ from penstock.runs.images.uris import parse_uri, strip_suffix
 
 INDEXES_S = 10.0
 """How long pip's own configuration files are believed to stay as they were read."""
-ENV = "/opt/penstock/env"
-"""Where a run sees its environment."""
 PATH = f"{ENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PYTHON_TAG = re.compile(r"^(3\.\d+)(?:\.\d+)?(?:-|$)")
 _LINE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*(?:[<>=!~;].*)?$")
@@ -297,7 +296,7 @@ class LocalImages:
         return _Image(uri, base.framework, base.version, wanted, base.env, f"added by hand, from {entry['base']}")
 
     def _describe(self, image: _Image, digest: str, made: Made) -> Environment:
-        mounts = [Mount(str(self._environments.path(digest)), ENV, "overlay")]
+        mounts = []
         if not made.base_prefix.startswith("/usr/") and made.base_prefix != "/usr":
             mounts.append(Mount(made.base_prefix, made.base_prefix, "ro"))
         built = image.built or Built(image.uri, {}, image.framework, image.version, "")
@@ -310,7 +309,7 @@ class LocalImages:
             mounts=mounts,
             env={"PATH": PATH, **image.env},
             note=f"{parse_uri(image.uri).short}, built here from {note}" if image.built else note,
-            layers=self.shelf.paths(built.layers),
+            layers=(*self.shelf.paths(built.layers), str(self._environments.layer(digest))),
             cwd=built.cwd,
             entrypoint=list(built.entrypoint),
             command=list(built.command),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from penstock.kernel import auth, staging
@@ -39,7 +38,6 @@ from penstock.services.sagemaker import contract, faults, quotas
 from penstock.services.sagemaker.instances import clamp, machine_of
 from penstock.store.records import Change, Document, ObjectQuery, Query, Ref, Wake
 
-CONTAINERS = Path(__file__).parents[2] / "containers"
 IMAGE_LOOK_S = 0.25
 """How soon to look again for an image that is being built."""
 HEARTBEAT_S = 20.0
@@ -475,20 +473,18 @@ def _assemble(
     )  # fmt: skip
     for instance, host in zip(program.instances, hosts, strict=True):
         instance.log = app.logs.path(document.account, document.region, kind.group, stream_name(document, host.name))
-    mounts = [*image.mounts, Mount(str(CONTAINERS), contract.CONTAINERS)]
-    inputs = [Input(target=contract.CERTIFICATES, blob=str(bundle))] if certificates else []
     if any(output.continuous for output in program.outputs):
         document.body["_continuous"] = True
     execution = document.body.get("_execution")
     return RunSpec(
         name=document.body["_run"], command=program.command, env=env, cwd=image.cwd,
-        mounts=[*mounts, *(Mount(folder, folder) for folder in folders)], inputs=[*inputs, *program.inputs],
+        mounts=[*image.mounts, *(Mount(folder, folder) for folder in folders)], inputs=program.inputs,
         folders=program.folders, outputs=program.outputs, instances=program.instances,
         blobs=str(app.settings.data / "blobs"), cpus=machine.share, memory_bytes=machine.memory_bytes,
         disk_bytes=max(1, program.volume_gib) << 30, timeout_s=program.runtime_s, grace_s=app.settings.grace_s,
         network=program.network, party="/".join(execution) if execution else document.arn, message_file=program.message_file,
         labels={"kind": document.kind, "account": document.account, "region": document.region, "name": document.name},
-        layers=list(image.layers), own_local=image.own_local,
+        layers=[*image.layers, *app.layers], own_local=image.own_local,
     )  # fmt: skip
 
 
