@@ -43,6 +43,7 @@ from penstock.runs.images.indexes import read_indexes
 from penstock.runs.images.registry import LocalImages
 from penstock.runs.layers import make_layer
 from penstock.runs.local import LocalExecutor
+from penstock.search.base import LateSearch
 from penstock.services import SERVICES
 from penstock.services.sagemaker import contract
 from penstock.services.sagemaker.jobs import recover, run_ref
@@ -83,6 +84,7 @@ def app_of(settings: Settings, store: Any) -> App:
         clock=SystemClock(),
         services=SERVICES,
         logs=Logs(settings.data / "logs"),
+        search=LateSearch("penstock.search.bayesian"),
     )
 
 

@@ -51,6 +51,8 @@ KEY_LIFE_S = 30 * 86400.0
 """Beyond its longest runtime: a job may wait for its turn. The key goes when the job ends."""
 DEFAULT_RUNTIME_S = 86400
 FINAL = frozenset({"Completed", "Failed", "Stopped"})
+MAKERS = {"_execution": "sagemaker.pipeline-execution", "_tuning": "sagemaker.tuning-job"}
+"""The member of a job that says who made it (account, region, name), and what kind that is."""
 NOUNS = {"sagemaker.training-job": "training job", "sagemaker.processing-job": "processing job"}
 
 
@@ -354,10 +356,16 @@ def _show(call: Call, kind: Kind, document: Document, news: bool) -> None:
 
 
 def _tell(call: Call, document: Document) -> None:
-    """Tells of a change of status: an event, and a look of the execution whose step this is."""
+    """Tells of a change of status: an event, and a look of whoever made the job."""
     _emit(call, document)
-    if execution := document.body.get("_execution"):
-        call.wake(Ref("sagemaker.pipeline-execution", *execution))
+    wake_maker(call, document)
+
+
+def wake_maker(call: Call, document: Document) -> None:
+    """Has the execution whose step this is, or the tuning job whose trial it is, looked at."""
+    for member, kind in MAKERS.items():
+        if maker := document.body.get(member):
+            call.wake(Ref(kind, *maker))
 
 
 def _emit(call: Call, document: Document) -> None:
@@ -475,14 +483,14 @@ def _assemble(
         instance.log = app.logs.path(document.account, document.region, kind.group, stream_name(document, host.name))
     if any(output.continuous for output in program.outputs):
         document.body["_continuous"] = True
-    execution = document.body.get("_execution")
+    maker = next((document.body[member] for member in MAKERS if member in document.body), None)
     return RunSpec(
         name=document.body["_run"], command=program.command, env=env, cwd=image.cwd,
         mounts=[*image.mounts, *(Mount(folder, folder) for folder in folders)], inputs=program.inputs,
         folders=program.folders, outputs=program.outputs, instances=program.instances,
         blobs=str(app.settings.data / "blobs"), cpus=machine.share, memory_bytes=machine.memory_bytes,
         disk_bytes=max(1, program.volume_gib) << 30, timeout_s=program.runtime_s, grace_s=app.settings.grace_s,
-        network=program.network, party="/".join(execution) if execution else document.arn, message_file=program.message_file,
+        network=program.network, party="/".join(maker) if maker else document.arn, message_file=program.message_file,
         labels={"kind": document.kind, "account": document.account, "region": document.region, "name": document.name},
         layers=[*image.layers, *app.layers], own_local=image.own_local,
     )  # fmt: skip

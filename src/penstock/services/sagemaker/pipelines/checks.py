@@ -44,9 +44,9 @@ PARAMETER_TYPES = {
 }
 
 MAX_DEPTH = 100
-EXECUTED = frozenset({"Processing", "Training", "Model", "RegisterModel", "Condition", "Fail"})
+EXECUTED = frozenset({"Processing", "Training", "Tuning", "Model", "RegisterModel", "Condition", "Fail"})
 TYPES = EXECUTED | {
-    "Transform", "Callback", "Tuning", "Lambda", "QualityCheck", "ClarifyCheck", "EMR", "EMRServerless", "AutoML",
+    "Transform", "Callback", "Lambda", "QualityCheck", "ClarifyCheck", "EMR", "EMRServerless", "AutoML",
     "EndpointConfig", "Endpoint", "InferenceComponent", "BedrockCustomModel", "BedrockCustomModelDeployment",
     "BedrockModelImport", "BedrockProvisionedModelThroughput", "Lineage", "NotebookJob", "Job", "Athena", "Cleanup",
     "ForEach", "HubContent",

@@ -15,6 +15,8 @@ from penstock.services.sagemaker.pipelines.definition import Step
 from penstock.store.records import Document, Ref
 
 NAME_MOST = 63
+SUMMARIES = 100
+"""How many of a tuning job's training jobs a definition may refer to."""
 STEP_NAME_MOST = 20
 """How much of the step's name is in its job's name."""
 
@@ -28,6 +30,7 @@ class Maker:
     describe_by: str = ""
     """The member by which Describe finds it, when that is not its name but its ARN."""
     stoppable: bool = True
+    name_most: int = NAME_MOST
 
     @property
     def create(self) -> str:
@@ -45,6 +48,7 @@ class Maker:
 MAKERS = {
     "Processing": Maker("ProcessingJob", "ProcessingJob"),
     "Training": Maker("TrainingJob", "TrainingJob"),
+    "Tuning": Maker("HyperParameterTuningJob", "TuningJob", name_most=32),
     "Model": Maker("Model", "Model", stoppable=False),
     "RegisterModel": Maker("ModelPackage", "RegisterModel", describe_by="ModelPackageName", stoppable=False),
 }
@@ -61,6 +65,9 @@ def name_job(execution: Document, step: Step, given: str | None = None, attempt:
     if attempt > 1:
         seed += f"/{attempt}"
     word = re.sub(r"[^A-Za-z0-9]", "", base64.b64encode(hashlib.sha256(seed.encode()).digest()).decode())[:10]
+    most = MAKERS[step.type].name_most
+    if most < NAME_MOST:
+        return f"{execution.name}-{_clean(step.name, most - len(execution.name) - len(word) - 2)}-{word}"
     if given:
         return f"{_clean(given, NAME_MOST - 24)}-{execution.name}-{word}"
     return f"pipelines-{execution.name}-{_clean(step.name, STEP_NAME_MOST)}-{word}"
@@ -106,7 +113,24 @@ def describe(call: Call, kind: str, job: Document) -> dict[str, Any]:
     """
     maker = MAKERS[kind]
     params = {maker.describe_by: job.arn} if maker.describe_by else {maker.name: job.name}
-    return call.other("sagemaker", f"Describe{maker.noun}", **params)
+    described = call.other("sagemaker", f"Describe{maker.noun}", **params)
+    if kind == "Tuning":
+        described["TrainingJobSummaries"] = _best_first(call, described)
+    return described
+
+
+def _best_first(call: Call, tuning: dict[str, Any]) -> list[dict[str, Any]]:
+    """The training jobs of a tuning job that have an objective, the best first."""
+    best = tuning.get("BestTrainingJob", {}).get("FinalHyperParameterTuningJobObjectiveMetric", {})
+    listed: list[dict[str, Any]] = call.other(
+        "sagemaker",
+        "ListTrainingJobsForHyperParameterTuningJob",
+        HyperParameterTuningJobName=tuning["HyperParameterTuningJobName"],
+        SortBy="FinalObjectiveMetricValue",
+        SortOrder="Descending" if best.get("Type") == "Maximize" else "Ascending",
+        MaxResults=SUMMARIES,
+    )["TrainingJobSummaries"]
+    return listed
 
 
 def find(call: Call, execution: Document, entry: dict[str, Any]) -> Document | None:

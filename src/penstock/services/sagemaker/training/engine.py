@@ -180,14 +180,25 @@ def end(call: Call, document: Document, state: RunState, fault: str | None) -> N
 
 
 def measure(call: Call, document: Document) -> None:
-    """Finds the job's metrics in its log: the last value of each is shown, all of them are kept as series."""
+    """Shows the last value of each of the job's metrics, and keeps all of them as series."""
+    series = read_metrics(call, document)
+    if series:
+        document.body["FinalMetricDataList"] = [
+            {"MetricName": name, "Value": points[-1][1], "Timestamp": points[-1][0]} for name, points in series.items()
+        ]
+    for name, points in series.items():
+        call.row(Points(series=f"{document.arn}/{name}", points=points))
+
+
+def read_metrics(call: Call, document: Document) -> metrics.Series:
+    """The job's metrics as its log tells them so far."""
     body = document.body
     algorithm = body["AlgorithmSpecification"]
     definitions, trusted = algorithm.get("MetricDefinitions", []), False
     if not definitions and not rules.program_of(body, rules.decode(body.get("HyperParameters", {})))[0]:
         definitions, trusted = _builtin(call, algorithm["TrainingImage"]), True
     if not definitions:
-        return
+        return {}
     logs = call.app.logs
     files = [
         str(logs.file(document.account, document.region, GROUP, jobs.stream_name(document, host.name)))
@@ -195,14 +206,7 @@ def measure(call: Call, document: Document) -> None:
     ]
     if not trusted or metrics.size_bytes(files) > metrics.QUICK_BYTES:
         call.take_time()
-    series = metrics.scrape(files, definitions) if trusted else metrics.scrape_apart(files, definitions)
-    body["FinalMetricDataList"] = [
-        {"MetricName": name, "Value": points[-1][1], "Timestamp": points[-1][0]} for name, points in series.items()
-    ]
-    for name, points in series.items():
-        call.row(Points(series=f"{document.arn}/{name}", points=points))
-    if not series:
-        del body["FinalMetricDataList"]
+    return metrics.scrape(files, definitions) if trusted else metrics.scrape_apart(files, definitions)
 
 
 def _builtin(call: Call, uri: str) -> list[dict[str, str]]:

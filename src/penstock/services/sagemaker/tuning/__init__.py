@@ -1,0 +1,1 @@
+"""Hyperparameter tuning: a search that makes training jobs, reads their objective, and makes better ones."""
