@@ -44,13 +44,10 @@ class App:
     """runs.base.Executor"""
     images: Any = None
     """runs.base.Images"""
-<<<<<<< HEAD
     layers: list[str] = field(default_factory=list)
     """What every job finds in its root beside its image: `RunSpec.layers`."""
-=======
     search: Any = None
     """search.base.LateSearch"""
->>>>>>> a2810cf (Hyperparameter tuning jobs on Optuna: four strategies, algorithms that compete, early stopping, warm start)
     nudge: Callable[[Any], Any] | None = None
     _functions: dict[tuple[str, str], Operation | None] = field(default_factory=dict)
     _modules: dict[str, list[ModuleType]] = field(default_factory=dict)
