@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from penstock.kernel import staging
+from penstock.runs.base import Result
+
 BUCKET = "data-bucket"
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:q"
 
@@ -61,6 +64,14 @@ def test_a_queue_is_tested_then_told_what_its_filter_lets_through(world: Any, s3
     record = made.detail["Records"][0]
     assert (record["eventName"], record["s3"]["configurationId"]) == ("ObjectCreated:Put", "mine")
     assert (record["s3"]["object"]["key"], record["s3"]["object"]["size"]) == ("in/a+b.csv", 2)
+
+
+def test_what_a_job_publishes_is_told_too(world: Any, s3: Any) -> None:
+    configure(s3, EventBridgeConfiguration={})
+    call = world.call()
+    staging.publish(call, f"s3://{BUCKET}/out", [Result("o", "a", "0" * 64, "1" * 32, 1, b"x")])
+    world.app.store.commit(call.change)
+    assert [event.detail["object"]["key"] for event in told(world)] == ["out/a"]
 
 
 def test_versions_copies_and_uploads_are_told_by_their_names(world: Any, s3: Any) -> None:

@@ -24,6 +24,7 @@ from penstock.kernel import jsontext
 from penstock.kernel.buckets import new_version_id, open_bucket, parse_uri, read_object, use_bucket
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
+from penstock.kernel.notices import notice
 from penstock.store.records import Change, ObjectPut, ObjectQuery, ObjectRow, Part, Unmet
 
 PAGE = 5000
@@ -267,5 +268,6 @@ def publish(call: Call, uri: str, results: Iterable[Result]) -> list[str]:
             call.app.blobs.touch(result.sha256)
             row.parts = [Part(result.sha256, result.size_bytes)]
         call.row(ObjectPut(row=row))
+        notice(call, bucket, "ObjectCreated:Put", row, "PutObject")
         uris.append(f"s3://{bucket.name}/{key}")
     return uris
