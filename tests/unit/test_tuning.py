@@ -313,6 +313,20 @@ def test_a_look_that_is_repeated_makes_the_same_trials(tuning: Tuning) -> None:
     assert document.body["_trials"] == again.body["_trials"]
 
 
+def test_the_preferred_instances_of_several_are_taken(tuning: Tuning) -> None:
+    flexible = {
+        "AllocationStrategy": "Prioritized",
+        "InstanceConfigs": [
+            {"InstanceType": kind, "InstanceCount": 1, "VolumeSizeInGB": 5} for kind in ("ml.c5.xlarge", "ml.m5.large")
+        ],
+    }
+    definition = {name: value for name, value in DEFINITION.items() if name != "ResourceConfig"}
+    tuning.create(TrainingJobDefinition={**definition, "HyperParameterTuningResourceConfig": flexible})
+    tuning.look()
+    job = tuning("DescribeTrainingJob", TrainingJobName=tuning.running()[0])
+    assert job["ResourceConfig"] == flexible["InstanceConfigs"][0]
+
+
 def continuous(**members: str) -> dict[str, Any]:
     return {"ContinuousParameterRanges": [{"Name": "rate", "MinValue": "0", "MaxValue": "1", **members}]}
 

@@ -20,7 +20,7 @@ def create_hyper_parameter_tuning_job(call: Call) -> dict[str, Any]:
 
     Raises: ServiceError (ValidationException) for ranges, strategies and objectives that do not fit together, and for
         a role, an image or a parent that is not there.
-    Differs: Autotune and AutoParameters are refused, HyperParameterTuningResourceConfig too. Hyperband is one bracket of
+    Differs: Autotune and AutoParameters are refused. Of several InstanceConfigs the first is taken. Hyperband is one bracket of
         successive halving. ConvergenceDetected means that 20 trials in a row were no better.
     """
     body = dict(call.params)

@@ -33,8 +33,8 @@ NONE_TOLD = 5
 """Trials without an objective after which the search is given up."""
 ALL_FAILED = "All training jobs failed. Please take a look at the training jobs failures to get more details."
 SHARED = (
-    "AlgorithmSpecification", "RoleArn", "InputDataConfig", "VpcConfig", "OutputDataConfig", "ResourceConfig",
-    "StoppingCondition", "EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining",
+    "AlgorithmSpecification", "RoleArn", "InputDataConfig", "VpcConfig", "OutputDataConfig", "StoppingCondition",
+    "EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining",
     "RetryStrategy", "Environment",
 )  # fmt: skip
 """The members of a definition that each of its training jobs has as they are."""
@@ -236,7 +236,7 @@ class Look:
         """What the training job is made of."""
         definition = rules.definitions(self.body)[trial.algorithm]
         given = {member: definition[member] for member in SHARED if member in definition}
-        given["TrainingJobName"] = name
+        given |= {"TrainingJobName": name, "ResourceConfig": rules.resources(definition)}
         goal = rules.objective(self.body, definition)["MetricName"]
         given["HyperParameters"] = {METRIC: goal, **definition.get("StaticHyperParameters", {}), **trial.values}
         if checkpoints := definition.get("CheckpointConfig"):

@@ -52,6 +52,16 @@ def objective(body: Body, definition: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def resources(definition: Body) -> dict[str, Any]:
+    """The ResourceConfig of a definition's training jobs: of several that would do, the one that is preferred."""
+    flexible = definition.get("HyperParameterTuningResourceConfig")
+    if not flexible:
+        return dict(definition.get("ResourceConfig", {}))
+    preferred = (flexible.get("InstanceConfigs") or [{}])[0]
+    members = ("InstanceType", "InstanceCount", "VolumeSizeInGB", "VolumeKmsKeyId")
+    return {member: value for member in members if (value := preferred.get(member, flexible.get(member))) is not None}
+
+
 def check(body: Body) -> None:
     """Refuses a job that cannot be searched.
 
@@ -93,10 +103,8 @@ def _check_definition(body: Body, definition: Body) -> None:
         raise invalid(
             f"The objective metric {goal['MetricName']} is not one of the MetricDefinitions: {', '.join(known)}."
         )
-    if definition.get("HyperParameterTuningResourceConfig") and not definition.get("ResourceConfig"):
-        raise invalid("HyperParameterTuningResourceConfig is not served; name a ResourceConfig.")
-    if not definition.get("ResourceConfig"):
-        raise invalid("A training job definition needs a ResourceConfig.")
+    if not resources(definition):
+        raise invalid("A training job definition needs a ResourceConfig or a HyperParameterTuningResourceConfig.")
     given = ranges(body, definition)
     if given.get("AutoParameters"):
         raise invalid("AutoParameters are not served: name the ranges of the hyperparameters.")
