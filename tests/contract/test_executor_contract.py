@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,33 @@ class ExecutorContract:
         assert watch.wait("lost", RUNNING).attempt == 2
         executor.stop("lost")
         assert watch.wait("lost", ENDED).attempt == 2
+
+    def test_a_retry_may_have_other_inputs(self, executor: Any, watch: Watcher, blobs: Path) -> None:
+        outputs = [Output("out", "/opt/ml/out")]
+        executor.start(self.spec("other", Act(hold=True), outputs=outputs, blobs=str(blobs)))
+        watch.wait("other", RUNNING)
+        self.lose(executor, "other")
+        watch.wait("other", LOST)
+        act = Act(files={"/opt/ml/out/a": b"of the second"})
+        executor.retry("other", self.spec("other", act, outputs=outputs, blobs=str(blobs)))
+        state = watch.wait("other", ENDED)
+        assert state.attempt == 2
+        assert [result.inline for result in state.results] == [b"of the second"]
+
+    def test_continuous_outputs_are_told_while_the_program_runs(
+        self, executor: Any, watch: Watcher, blobs: Path
+    ) -> None:
+        outputs = [Output("live", "/opt/ml/live", always=True, continuous=True), Output("end", "/opt/ml/end")]
+        act = Act(hold=True, files={"/opt/ml/live/a": b"1", "/opt/ml/live/b/c": b"2", "/opt/ml/end/d": b"3"})
+        executor.start(self.spec("live", act, outputs=outputs, blobs=str(blobs)))
+        deadline = time.monotonic() + 60
+        while len((state := executor.look("live")).results) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert state.phase == RUNNING
+        assert [(r.output, r.key, r.inline) for r in state.results] == [("live", "a", b"1"), ("live", "b/c", b"2")]
+        executor.stop("live")
+        assert [(r.output, r.key) for r in watch.wait("live", ENDED).results] == [("live", "a"), ("live", "b/c")]
 
     def test_a_retry_of_what_is_not_lost_changes_nothing(self, executor: Any, watch: Watcher) -> None:
         executor.start(self.spec("fine"))

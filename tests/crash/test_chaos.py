@@ -80,6 +80,38 @@ def test_a_job_lost_twice_fails_with_aws_words_for_a_fault_of_the_service(clan: 
     assert ATTEMPT in "".join(path.read_text() for path in (clan.data / "logs").rglob("*lost-twice*/*"))
 
 
+RESUMES = """
+import os, time
+folder = "/opt/ml/checkpoints"
+print("found", sorted(os.listdir(folder)), flush=True)
+if not os.path.exists(folder + "/epoch-1"):
+    open(folder + "/epoch-1", "w").write("weights")
+    time.sleep(600)
+"""
+
+
+def test_a_second_attempt_finds_the_checkpoints_that_went_up_while_the_first_one_ran(clan: Clan) -> None:
+    sm, s3, role = clan.client("sagemaker"), clan.client("s3"), clan.keys["role_arn"]
+    s3.create_bucket(Bucket="checkpoints")
+    sm.create_training_job(
+        TrainingJobName="resumes", RoleArn=role, StoppingCondition={"MaxRuntimeInSeconds": 3600},
+        AlgorithmSpecification={
+            "TrainingImage": "python:3.11", "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python", "-c", RESUMES]},
+        OutputDataConfig={"S3OutputPath": "s3://checkpoints/out"},
+        CheckpointConfig={"S3Uri": "s3://checkpoints/resumes"},
+        ResourceConfig={"InstanceType": "ml.t3.medium", "InstanceCount": 1, "VolumeSizeInGB": 1},
+    )  # fmt: skip
+    until(lambda: s3.list_objects_v2(Bucket="checkpoints", Prefix="resumes/").get("Contents"), "the checkpoint in S3")
+    (run,) = [name for name in clan.supervisors() if ".resumes." in name]
+    lose(clan, run)
+    until(lambda: sm.describe_training_job(TrainingJobName="resumes")["TrainingJobStatus"] != "InProgress", "the end")
+    assert sm.describe_training_job(TrainingJobName="resumes")["TrainingJobStatus"] == "Completed"
+    log = "".join(path.read_text() for path in (clan.data / "logs").rglob("*resumes*/*"))
+    assert "found []" in log
+    assert "found ['epoch-1']" in log
+
+
 def test_a_keeper_started_again_finds_the_runs_that_went_on(clan: Clan) -> None:
     run = hold(clan, "goes-on")
     supervisor = clan.supervisors()[run]

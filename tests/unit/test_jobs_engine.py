@@ -44,8 +44,9 @@ class Runs:
     def stop(self, name: str, reason: str = "stopped") -> None:
         self.calls.append(("stop", name))
 
-    def retry(self, name: str) -> RunState:
+    def retry(self, name: str, spec: RunSpec | None = None) -> RunState:
         self.calls.append(("retry", name))
+        self.specs[name] = spec or self.specs[name]
         self.states[name] = RunState("starting", attempt=self.states[name].attempt + 1)
         return self.states[name]
 
@@ -551,6 +552,20 @@ def test_a_lost_run_is_tried_once_more_and_then_given_up(made: Jobs):
     assert body["FailureReason"].startswith("InternalServerError")
 
 
+def test_a_lost_job_goes_on_from_the_checkpoints_that_went_up_before(made: Jobs):
+    document = made.train(CheckpointConfig={"S3Uri": f"s3://{BUCKET}/ckpt"})
+    made.step(document)
+    assert made.step(document) == jobs.CONTINUOUS_S
+    made.runs.say(phase="running", started=1.0, results=[result("checkpoints", "epoch-1", b"1")])
+    made.step(document)
+    assert made.get("ckpt/epoch-1") == b"1"
+    made.runs.say(phase="lost", attempt=1)
+    made.step(document)
+    assert made.runs.calls[-1][0] == "retry"
+    laid = {given.target: given.data for given in made.runs.spec.inputs}
+    assert laid["/opt/ml/checkpoints/epoch-1"] == b"1"
+
+
 def test_a_job_that_cannot_be_looked_at_ends_failed_and_its_run_is_stopped(made: Jobs):
     document = made.train()
     made.world.step(document)
@@ -727,6 +742,15 @@ def test_what_is_not_there_is_told_in_aws_words(made: Jobs):
         (
             {"InputDataConfig": [channel("train", "nothing")]},
             'No S3 objects found under S3 URL "s3://data/nothing" given in input',
+        ),
+        (
+            {"AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "Pipe"},
+             "InputDataConfig": [channel("train", "x")]},
+            "Channel train: input mode Pipe is not served",
+        ),
+        (
+            {"InputDataConfig": [channel("train", "x", S3DataType="AugmentedManifestFile")]},
+            "Channel train: AugmentedManifestFile is not served",
         ),
         ({"InputDataConfig": [channel("train", "x", S3Uri="s3://nobodys/x")]}, "Please ensure that the bucket exists"),
     ],

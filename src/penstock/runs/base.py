@@ -46,7 +46,7 @@ class Output:
     always: bool = False
     required: bool = False
     continuous: bool = False
-    """Told while the program runs: new and changed files are results of their own (checkpoints, S3UploadMode Continuous)."""
+    """Told while the program runs: new and changed files are results of `look` (checkpoints, S3UploadMode Continuous)."""
 
 
 @dataclass(slots=True)
@@ -164,8 +164,8 @@ class Executor(Protocol):
         """SIGTERM, then SIGKILL after the run's grace. Results marked `always` are still taken."""
         ...
 
-    def retry(self, name: str) -> RunState:
-        """A second attempt of a lost run, in a clean folder."""
+    def retry(self, name: str, spec: RunSpec | None = None) -> RunState:
+        """A second attempt of a lost run, in a clean folder; with other inputs, where a spec is given."""
         ...
 
     def forget(self, name: str) -> None:

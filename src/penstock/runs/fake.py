@@ -70,10 +70,11 @@ class FakeExecutor:
                 run.state.started = run.state.started or self._now()
                 self._end(run, 143, reason)
 
-    def retry(self, name: str) -> RunState:
+    def retry(self, name: str, spec: RunSpec | None = None) -> RunState:
         with self._lock:
             run = self._runs[name]
             if run.state.phase == LOST:
+                run.spec = spec or run.spec
                 attempt = run.state.attempt + 1
                 run.state = RunState(WAITING, attempt=attempt)
                 self._capacity.hold(_claim(run.spec))
@@ -130,7 +131,9 @@ class FakeExecutor:
 
     def _run(self, run: _Run) -> None:
         run.act = self._play(run.spec)
-        run.state = RunState(RUNNING, started=self._now(), attempt=run.state.attempt)
+        live = [output for output in run.spec.outputs if output.continuous]
+        results = [result for output in live for result in _results(output, run.act.files)]
+        run.state = RunState(RUNNING, started=self._now(), results=results, attempt=run.state.attempt)
         self._tell(run.spec.name)
         if not run.act.hold:
             self._end(run, run.act.exit_code, "exit" if run.act.exit_code else "")

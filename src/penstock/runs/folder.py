@@ -6,6 +6,7 @@
                 dead supervisor
     running     appears when the program starts: `{"started": moment}`
     stop        a request to stop, with the reason; appears whole
+    live.json   what continuous outputs gave so far; appears whole
     exit.json   the exit record; appears whole
     layer       what the program wrote, where the spec wants it kept
     1, 2 …      what an attempt needs while it runs: lower, upper, work, root (the overlay's mount point)
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.runs import linux
-from penstock.runs.base import LOST, RUNNING, STARTING, RunSpec, RunState
+from penstock.runs.base import LOST, RUNNING, STARTING, Result, RunSpec, RunState
 from penstock.runs.codec import dump, pack_spec, pack_state, unpack_spec, unpack_state
 
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
@@ -39,6 +40,7 @@ EXIT, STOP, RUNNING_MARK, LOCK, SPEC, CELL, ATTEMPT = (
     "attempt",
 )
 KEPT = "layer"
+LIVE = "live.json"
 GONE, NEW = ".gone-", ".new-"
 
 
@@ -121,7 +123,19 @@ class RunFolder:
             mark = json.loads((self.path / RUNNING_MARK).read_bytes())
         except (FileNotFoundError, ValueError):
             return RunState(STARTING, attempt=self.attempt())
-        return RunState(RUNNING, started=mark["started"], attempt=mark["attempt"])
+        results = self._live(mark["attempt"])
+        return RunState(RUNNING, started=mark["started"], results=results, attempt=mark["attempt"])
+
+    def _live(self, attempt: int) -> list[Result]:
+        try:
+            state = unpack_state(json.loads((self.path / LIVE).read_bytes()))
+        except (FileNotFoundError, ValueError):
+            return []
+        return state.results if state.attempt == attempt else []
+
+    def note_live(self, state: RunState) -> None:
+        """Tells what was taken of continuous outputs while the program runs."""
+        _place(self.path / LIVE, dump(pack_state(state)))
 
     def ended(self) -> RunState | None:
         """The exit record, if there is a whole one."""
@@ -179,13 +193,16 @@ class RunFolder:
             fresh.unlink()
         return fd
 
-    def renew(self) -> Path | None:
+    def renew(self, spec: RunSpec | None = None) -> Path | None:
         """Makes a lost run one that was never started, as the next attempt. The caller knows that it is lost.
 
+        Takes: the spec of the next attempt, where it is another: the same program with other inputs.
         Gives: what the last attempt left, put away for somebody to delete.
         """
         last = self._lost_attempt()
-        for name in (EXIT, RUNNING_MARK):
+        if spec is not None:
+            _place(self.path / SPEC, _pack_order(Order(spec, self.order().setup)))
+        for name in (EXIT, RUNNING_MARK, LIVE):
             (self.path / name).unlink(missing_ok=True)
         left = _put_away(self.path / str(last), self.path.parent, f"{self.name}.{last}")
         _place(self.path / ATTEMPT, b"%d" % (last + 1))

@@ -94,8 +94,8 @@ class LocalExecutor:
             self._begin(self._capacity.release(name))
         self._tell(name)
 
-    def retry(self, name: str) -> RunState:
-        """Starts a lost run again; any other is left as it is."""
+    def retry(self, name: str, spec: RunSpec | None = None) -> RunState:
+        """Starts a lost run again, as its spec or the one given says; any other is left as it is."""
         with self._lock:
             state = self._look(name)
             if state is None:
@@ -103,7 +103,7 @@ class LocalExecutor:
             if state.phase != LOST:
                 return state
             folder = self._folder(name)
-            self._sweep(folder.renew())
+            self._sweep(folder.renew(spec))
             self._capacity.hold(_claim(folder.order().spec))
             self._holding.add(name)
             self._ask({"op": "start", "run": name})

@@ -249,17 +249,17 @@ class _Taker:
             self._inline_bytes += size_bytes
             data = os.pread(found.fd, size_bytes, 0)
             sha256, md5 = hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest()
-            self.results.append(Result(name, _text(found.key), sha256, md5, len(data), data))
+            self.results.append(Result(name, key_text(found.key), sha256, md5, len(data), data))
             os.close(found.fd)
             if temp:
                 os.unlink(temp)
             return
         sha256, md5 = digest(found.fd, size_bytes)
-        self.results.append(Result(name, _text(found.key), sha256, md5, size_bytes))
+        self.results.append(Result(name, key_text(found.key), sha256, md5, size_bytes))
         self.blobs.add(found.fd, sha256, found.link, temp)
 
 
-def _text(key: str) -> str:
+def key_text(key: str) -> str:
     """A file name that is no UTF-8 is no S3 key: its odd bytes are written as \\xNN."""
     return os.fsencode(key).decode("utf-8", "backslashreplace")
 

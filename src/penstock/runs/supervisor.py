@@ -22,6 +22,7 @@ from pathlib import Path
 from penstock.runs import endings, limits, linux, network, outputs, sandbox
 from penstock.runs.base import ENDED, Instance, RunSpec, RunState
 from penstock.runs.folder import KEPT, STOP, Order, RunFolder
+from penstock.runs.live import LiveOutputs
 from penstock.runs.logs import LogPump
 from penstock.runs.lookout import Lookout
 from penstock.runs.roots import Ground, Roots
@@ -103,6 +104,7 @@ class Attempt:
         self.watch: linux.Watch | None = None
         self.limiting: threading.Thread | None = None
         self.closed = False
+        self.live: LiveOutputs | None = None
 
     def run(self) -> RunState:
         """Makes everything, waits for the end, takes the outputs; gives the exit record."""
@@ -153,6 +155,10 @@ class Attempt:
         self.lookout = Lookout(
             self.roots.layers, self.spec.disk_bytes, None if self.means.memory else self.spec.memory_bytes
         )
+        roots, blobs = list(self.roots.merged.values()), outputs.BlobFolder(self.spec.blobs, self._owner())
+        self.live = LiveOutputs(
+            self.folder, self.order.attempt, self.spec.outputs, roots, blobs, self.spec.disk_bytes
+        )  # fmt: skip
         self.times.leave = time.monotonic() + LEAVE_S
         self._offer()
 
@@ -171,10 +177,16 @@ class Attempt:
 
     def _limit(self) -> None:
         self.cell.leave()
+        if self.live is not None:  # not before: what it does is not the program's
+            self.live.start()
         for program in self.programs:
             if not program.cell.limit(self.spec.memory_bytes, self.spec.cpus) and not self.reason:
                 self.reason = "memory"
                 self.kill()
+
+    def _owner(self) -> int | None:
+        """Whose the blobs of its outputs become."""
+        return sandbox.KEEPER_ID if self.house.mapped else None
 
     def _launch(self, program: Program) -> None:
         """Starts bubblewrap for one instance, born in its cgroup."""
@@ -321,6 +333,8 @@ class Attempt:
     def _conclude(self) -> RunState:
         """Takes the outputs and gives the exit record."""
         assert self.lookout is not None
+        if self.live is not None:
+            self.live.stop()
         state = RunState(ENDED, 0, self.reason, started=self.started or time.time(), attempt=self.order.attempt)
         roots = list(self.roots.merged.values())
         self._note_processes()
@@ -337,7 +351,7 @@ class Attempt:
             state.message = outputs.read_message(roots, self.spec.message_file)
         wanted = [o for o in self.spec.outputs if o.always or not state.reason]
         if wanted:
-            owner = sandbox.KEEPER_ID if self.house.mapped else None
+            owner = self._owner()
             try:
                 state.results = outputs.take_outputs(wanted, roots, self.spec.blobs, owner, self.spec.disk_bytes)
             except outputs.TooMuch as much:
@@ -372,6 +386,8 @@ class Attempt:
     def _close(self) -> None:
         if self.limiting is not None:
             self.limiting.join()
+        if self.live is not None:
+            self.live.stop()
         for handout in self.handouts:
             handout.close()
         for namespace in self.namespaces:

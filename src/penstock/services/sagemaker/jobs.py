@@ -262,29 +262,45 @@ def give_up(call: Call, kind: Kind, document: Document) -> float | None:
 
 def _start(call: Call, kind: Kind, document: Document) -> RunState | float | None:
     """Starts the job's run: its state, or the seconds until the next try."""
-    images: Images = call.app.images
     if struck := faults.failure_of(call, document):
         return _end(call, kind, document, RunState(ENDED, ended=call.now), struck)
     try:
-        environment = images.look(kind.image(document))
-        if environment is None:
-            return IMAGE_LOOK_S
-        key = call.find(auth.key_ref(document.body["_key"]))
-        if key is None:  # it must be there before the program asks for anything
-            _give_key(call, document)
-            call.put(document)
-            return 0.0
-        program = kind.plan(call, document, environment)
-        spec = _assemble(call, kind, document, program, environment, key)
-    except ImageError as fault:
-        return _end(call, kind, document, RunState(ENDED, ended=call.now), f"ClientError: {fault}")
-    except ServiceError as fault:
+        spec, note = _specify(call, kind, document)
+    except _NotYet as wait:
+        return wait.seconds
+    except (ImageError, ServiceError) as fault:
         return _end(call, kind, document, RunState(ENDED, ended=call.now), _sentence(fault))
     for instance in spec.instances:
-        if environment.note and not os.path.getsize(instance.log):
-            call.app.logs.append(instance.log, call.now, environment.note)
+        if note and not os.path.getsize(instance.log):
+            call.app.logs.append(instance.log, call.now, note)
     runs: Executor = call.app.runs
     return runs.start(spec)
+
+
+class _NotYet(Exception):
+    """Something that the run needs is on its way: look again in so many seconds."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        super().__init__()
+
+
+def _specify(call: Call, kind: Kind, document: Document) -> tuple[RunSpec, str]:
+    """The job's run, and what its image became.
+
+    Raises: _NotYet; ImageError; ServiceError, where the job cannot be run as it is.
+    """
+    images: Images = call.app.images
+    environment = images.look(kind.image(document))
+    if environment is None:
+        raise _NotYet(IMAGE_LOOK_S)
+    key = call.find(auth.key_ref(document.body["_key"]))
+    if key is None:  # it must be there before the program asks for anything
+        _give_key(call, document)
+        call.put(document)
+        raise _NotYet(0.0)
+    program = kind.plan(call, document, environment)
+    return _assemble(call, kind, document, program, environment, key), environment.note
 
 
 def _follow(call: Call, kind: Kind, document: Document, state: RunState) -> float:
@@ -293,7 +309,15 @@ def _follow(call: Call, kind: Kind, document: Document, state: RunState) -> floa
     if state.results:
         news |= _publish(call, kind, document, state)
     _show(call, kind, document, news)
-    return CONTINUOUS_S if document.body.get("_continuous") else HEARTBEAT_S
+    return CONTINUOUS_S if _is_live(document) else HEARTBEAT_S
+
+
+def _is_live(document: Document) -> bool:
+    """Whether the job puts files into S3 while it runs."""
+    body = document.body
+    entries = (body.get("ProcessingOutputConfig") or {}).get("Outputs") or []
+    modes = {entry.get("S3Output", {}).get("S3UploadMode") for entry in entries}
+    return bool(body.get("CheckpointConfig")) or "Continuous" in modes
 
 
 def _recover(call: Call, kind: Kind, document: Document, state: RunState) -> float | None:
@@ -306,7 +330,15 @@ def _recover(call: Call, kind: Kind, document: Document, state: RunState) -> flo
         file = call.app.logs.path(document.account, document.region, kind.group, stream_name(document, host.name))
         call.app.logs.append(file, call.now, f"penstock: the run was lost; attempt {state.attempt + 1} begins.")
     runs: Executor = call.app.runs
-    runs.retry(document.body["_run"])
+    spec = None
+    if document.body.get("CheckpointConfig"):  # what went up before the loss is what the next attempt goes on from
+        try:
+            spec, _ = _specify(call, kind, document)
+        except _NotYet as wait:
+            return wait.seconds
+        except (ImageError, ServiceError) as fault:
+            return _end(call, kind, document, state, _sentence(fault))
+    runs.retry(document.body["_run"], spec)
     return HEARTBEAT_S
 
 
@@ -324,7 +356,7 @@ def _end(call: Call, kind: Kind, document: Document, state: RunState, fault: str
             call.change.rows[:] = kept
             fault = fault or f"ClientError: Artifact upload failed: {error.message}"
     kind.end(call, document, state, fault)
-    for member in ("_published", "_continuous", "_taken"):
+    for member in ("_published", "_taken"):
         document.body.pop(member, None)
     for key in auth.keys_of_run(call.app.store, document.body["_run"]):
         call.delete(key)
@@ -481,8 +513,6 @@ def _assemble(
     )  # fmt: skip
     for instance, host in zip(program.instances, hosts, strict=True):
         instance.log = app.logs.path(document.account, document.region, kind.group, stream_name(document, host.name))
-    if any(output.continuous for output in program.outputs):
-        document.body["_continuous"] = True
     maker = next((document.body[member] for member in MAKERS if member in document.body), None)
     return RunSpec(
         name=document.body["_run"], command=program.command, env=env, cwd=image.cwd,
@@ -496,7 +526,9 @@ def _assemble(
     )  # fmt: skip
 
 
-def _sentence(fault: ServiceError) -> str:
+def _sentence(fault: ServiceError | ImageError) -> str:
+    if isinstance(fault, ImageError):
+        return f"ClientError: {fault}"
     known = {"NoSuchBucket": "The specified bucket does not exist", "AccessDenied": "Access Denied"}
     detail = fault.members.get("BucketName", "")
     text = f"{fault.message}: {detail}" if fault.code in known and detail else fault.message

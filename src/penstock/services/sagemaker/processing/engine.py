@@ -59,8 +59,6 @@ def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
 def _lay_inputs(call: Call, document: Document, program: jobs.Program, hosts: list[contract.Host]) -> None:
     for entry in rules.inputs_of(document.body):
         source = entry["S3Input"]
-        if source.get("S3InputMode") == "Pipe":
-            raise ServiceError("ClientError", f"Input {entry['InputName']}: S3InputMode Pipe is not served; use File.")
         target = source.get("LocalPath", f"/opt/ml/processing/input/{entry['InputName']}").rstrip("/")
         program.folders.append(target)
         every, each = jobs.lay(

@@ -34,6 +34,8 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
         if "DatasetDefinition" in entry:
             raise invalid(f"Input {entry['InputName']}: datasets of Athena and Redshift are not served; use S3Input.")
         if source := entry.get("S3Input"):
+            if source.get("S3InputMode") == "Pipe":
+                raise invalid(f"Input {entry['InputName']}: S3InputMode Pipe is not served by Penstock; use File.")
             entry["S3Input"] = {"S3DataDistributionType": "FullyReplicated", "S3CompressionType": "None", **source}
     _check_once([entry["InputName"] for entry in inputs], "InputName")
     _check_once(

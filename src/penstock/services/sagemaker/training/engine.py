@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 from penstock.kernel.call import Call
-from penstock.kernel.errors import ServiceError
 from penstock.runs.base import Environment, ImageError, Input, Instance, Output, RunState
 from penstock.services.sagemaker import contract, jobs
 from penstock.services.sagemaker.instances import clamp, machine_of
@@ -87,8 +86,6 @@ def _lay_channel(
     name = channel["ChannelName"]
     target = f"{rules.DATA}/{name}"
     program.folders.append(target)
-    if rules.input_mode(body, channel) == "Pipe":
-        raise ServiceError("ClientError", f"Channel {name}: input mode Pipe is not served; use File or FastFile.")
     source = channel.get("DataSource", {}).get("S3DataSource")
     if source:
         distribution = source.get("S3DataDistributionType", "FullyReplicated")

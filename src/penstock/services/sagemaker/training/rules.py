@@ -68,10 +68,20 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if not body["InputDataConfig"]:
         del body["InputDataConfig"]
+    for channel in body.get("InputDataConfig", []):
+        _check_channel(body, channel)
     names = [channel["ChannelName"] for channel in body.get("InputDataConfig", [])]
     if len(names) != len(set(names)):
         raise invalid("Channel names in the InputDataConfig must be unique.")
     return body
+
+
+def _check_channel(body: Mapping[str, Any], channel: Mapping[str, Any]) -> None:
+    name, source = channel["ChannelName"], channel.get("DataSource", {}).get("S3DataSource", {})
+    if input_mode(body, channel) == "Pipe":
+        raise invalid(f"Channel {name}: input mode Pipe is not served by Penstock; use File or FastFile.")
+    if source.get("S3DataType") == "AugmentedManifestFile":
+        raise invalid(f"Channel {name}: AugmentedManifestFile is not served by Penstock; use S3Prefix or ManifestFile.")
 
 
 def artifacts_uri(body: Mapping[str, Any]) -> str:
