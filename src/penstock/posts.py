@@ -28,8 +28,9 @@ NO_HEADERS = postpolicy.FREE | {
 
 def is_post(request: Request) -> bool:
     """Whether the request is a form for a bucket."""
-    form = request.headers.get("content-type", "").startswith("multipart/form-data")
-    return request.method == "POST" and form and not request.query and request.path.strip("/").count("/") == 0
+    if request.method != "POST" or request.query or "/" in request.path.strip("/"):
+        return False
+    return request.headers.get("content-type", "").startswith("multipart/form-data")
 
 
 class Post:

@@ -231,6 +231,18 @@ def test_parts_can_be_copied(s3: Any) -> None:
     assert s3("HeadObject", ChecksumMode="ENABLED")["ChecksumCRC64NVME"]
 
 
+def test_a_part_that_is_a_whole_object_is_the_same_blob(world: Any, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3("PutObject", Key="source", Body=FIRST)
+    upload, _ = begin(s3)
+    monkeypatch.setattr(world.app.blobs, "receive", None)
+    copied = s3("UploadPartCopy", UploadId=upload, PartNumber=1, CopySource=f"{BUCKET}/source")["CopyPartResult"]
+    monkeypatch.undo()
+    complete(s3, upload, [{"PartNumber": 1, "ETag": copied["ETag"]}])
+    assert body(s3("GetObject")) == FIRST
+    source = s3("HeadObject", Key="source", ChecksumMode="ENABLED")["ChecksumCRC64NVME"]
+    assert s3("HeadObject", ChecksumMode="ENABLED")["ChecksumCRC64NVME"] == source
+
+
 @pytest.mark.parametrize("text", ["bytes=0-", "0-5", "bytes=5-2", f"bytes=0-{len(SECOND)}"])
 def test_a_copied_range_must_lie_inside(s3: Any, text: str) -> None:
     s3("PutObject", Key="source", Body=SECOND)

@@ -50,6 +50,8 @@ def asked(call: Call, bucket: Document) -> list[dict[str, Any]] | None:
     params = call.params
     headers = [name for name in HEADERS if params.get(name)]
     body = params.get("AccessControlPolicy")
+    if body is None and not headers and params.get("ACL") in (None, "private"):
+        return None
     if params.get("ACL") and headers:
         raise ServiceError("InvalidRequest", "Specifying both Canned ACLs and Header Grants is not allowed")
     if body and (params.get("ACL") or headers):
