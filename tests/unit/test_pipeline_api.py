@@ -265,14 +265,35 @@ def test_the_same_token_starts_one_execution(service: Service) -> None:
         service.start(ClientRequestToken=TOKEN, PipelineExecutionDescription="other")
 
 
-def test_what_is_not_served_says_so(service: Service) -> None:
+def test_an_alias_names_a_version_and_comes_over_to_another(service: Service) -> None:
+    service.create(PipelineVersionAliases=["live", "first"])
+    service("UpdatePipeline", PipelineName="Flowers", PipelineDefinition=define(STOP | {"Name": "Other"}))
+    assert service("DescribePipeline", PipelineName="Flowers", PipelineVersionAlias="live")["PipelineDefinition"] == define(STOP)
+    old = service.start(PipelineVersionAlias="live")
+    assert service("DescribePipelineExecution", PipelineExecutionArn=old)["PipelineVersionId"] == 1
+    service("UpdatePipelineVersion", PipelineArn=ARN, PipelineVersionId=2, PipelineVersionAliasOperations={"Add": ["live"]})
+    listed = service("ListPipelineVersions", PipelineName="Flowers")["PipelineVersionSummaries"]
+    assert [each.get("PipelineVersionAliases") for each in listed] == [["live"], ["first"]]
+    new = service.start(PipelineVersionAlias="live")
+    shown = service("DescribePipelineExecution", PipelineExecutionArn=new)
+    assert (shown["PipelineVersionId"], shown["PipelineVersionAliases"]) == (2, ["live"])
+    found = service("ListPipelineExecutions", PipelineName="Flowers", PipelineVersionAlias="first")
+    assert [each["PipelineExecutionArn"] for each in found["PipelineExecutionSummaries"]] == [old]
+
+
+def test_wrong_uses_of_aliases_are_refused(service: Service) -> None:
     service.create()
-    for extra in (
-        {"SelectiveExecutionConfig": {"SelectedSteps": [{"StepName": "Stop"}]}},
-        {"PipelineVersionAlias": "live"},
-    ):
-        fault = service.refused("StartPipelineExecution", PipelineName="Flowers", ClientRequestToken=TOKEN, **extra)
-        assert fault.status == 501
+    one = {"PipelineArn": ARN, "PipelineVersionId": 1}
+    fault = service.refused("DescribePipeline", PipelineName="Flowers", PipelineVersionAlias="live")
+    assert (fault.code, fault.message) == ("ResourceNotFound", f"No version of pipeline '{ARN}' has the alias 'live'.")
+    both = {"PipelineVersionId": 1, "PipelineVersionAlias": "live", "ClientRequestToken": TOKEN}
+    assert "Only one of" in service.refused("StartPipelineExecution", PipelineName="Flowers", **both).message
+    gone = {"PipelineVersionAliasOperations": {"Remove": ["live"]}}
+    assert "does not have the alias 'live'" in service.refused("UpdatePipelineVersion", **one, **gone).message
+    for names in ("abcde", "fghij"):
+        service("UpdatePipelineVersion", **one, PipelineVersionAliasOperations={"Add": list(names)})
+    eleventh = {"PipelineVersionAliasOperations": {"Add": ["k"]}}
+    assert "at most 10 aliases" in service.refused("UpdatePipelineVersion", **one, **eleventh).message
 
 
 def test_an_execution_can_be_renamed(service: Service) -> None:

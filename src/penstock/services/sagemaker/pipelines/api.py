@@ -18,17 +18,17 @@ from penstock.services.sagemaker.pipelines.events import move_execution, tell_ex
 from penstock.services.sagemaker.pipelines.expressions import Unresolved, resolve, to_text
 from penstock.services.sagemaker.pipelines.files import read_object
 from penstock.services.sagemaker.pipelines.scope import StartScope
+from penstock.services.sagemaker.pipelines.selection import select
 from penstock.services.sagemaker.pipelines.state import ENDED, EXECUTION, PIPELINE, STEP, VERSION
 from penstock.services.sagemaker.roles import require_role
 from penstock.store.records import Document, Query, Ref, TagsGone
 
+MAX_ALIASES = 10
+
 
 # --- pipelines
 def create_pipeline(call: Call) -> dict[str, Any]:
-    """Makes a pipeline, whose first version is the definition given.
-
-    Differs: PipelineVersionAliases are accepted and not kept.
-    """
+    """Makes a pipeline, whose first version is the definition given."""
     text = _given_definition(call)
     if text is None:
         raise invalid("Either PipelineDefinition or PipelineDefinitionS3Location must be provided.")
@@ -36,11 +36,15 @@ def create_pipeline(call: Call) -> dict[str, Any]:
     pipeline = PIPELINE.create(call, status="Active")
     pipeline.body |= {"CreatedBy": author(call), "LastModifiedBy": author(call), "_id": ids.word(12), "_version": 0}
     _add_version(call, pipeline, text)
+    _name_version(pipeline, 1, call.params.get("PipelineVersionAliases", []))
     return {"PipelineArn": pipeline.arn}
 
 
 def update_pipeline(call: Call) -> dict[str, Any]:
-    """Changes a pipeline; a definition given becomes a new version. Executions that run go on with theirs."""
+    """Changes a pipeline; a definition given becomes a new version. Executions that run go on with theirs.
+
+    Differs: aliases given without a definition name the latest version.
+    """
     pipeline = PIPELINE.get(call)
     text = _given_definition(call)
     given = {
@@ -53,6 +57,7 @@ def update_pipeline(call: Call) -> dict[str, Any]:
     PIPELINE.save(call, pipeline, LastModifiedBy=author(call), **given)
     if text is not None:
         _add_version(call, pipeline, text)
+    _name_version(pipeline, pipeline.body["_version"], call.params.get("PipelineVersionAliases", []))
     return {"PipelineArn": pipeline.arn, "PipelineVersionId": pipeline.body["_version"]}
 
 
@@ -65,6 +70,7 @@ def describe_pipeline(call: Call) -> dict[str, Any]:
     for member in ("PipelineVersionDisplayName", "PipelineVersionDescription"):
         if member in version.body:
             shown[member] = version.body[member]
+    shown |= _shown_aliases(pipeline, version)
     return shown | ({"LastRunTime": last[0].created} if last else {})
 
 
@@ -113,38 +119,36 @@ def list_pipeline_versions(call: Call) -> dict[str, Any]:
     last = {execution.body["_version"]: execution.arn for execution in reversed(_executions(call, pipeline))}
 
     def show(version: Document) -> dict[str, Any]:
-        shown = VERSION.describe(version) | {"PipelineArn": pipeline.arn}
+        shown = VERSION.describe(version) | {"PipelineArn": pipeline.arn} | _shown_aliases(pipeline, version)
         return shown | ({"LastExecutionPipelineExecutionArn": last[version.name]} if version.name in last else {})
 
     return VERSION.page(call, "PipelineVersionSummaries", order="rank", parent=pipeline.body["_id"], show=show)
 
 
 def update_pipeline_version(call: Call) -> dict[str, Any]:
-    """Gives a version a display name and a description.
-
-    Differs: PipelineVersionAliasOperations are not served.
-    """
-    if "PipelineVersionAliasOperations" in call.params:
-        raise _unserved("aliases of pipeline versions")
+    """Gives a version a display name and a description, and aliases; an alias that another version has comes over."""
     pipeline = PIPELINE.get(call, call.params["PipelineArn"])
     version = _version(call, pipeline)
     given = ("PipelineVersionDisplayName", "PipelineVersionDescription")
     VERSION.save(call, version, **{name: call.params[name] for name in given if name in call.params})
+    changes = call.params.get("PipelineVersionAliasOperations", {})
+    known = _shown_aliases(pipeline, version).get("PipelineVersionAliases", [])
+    for alias in changes.get("Remove", []):
+        if alias not in known:
+            raise invalid(f"Version {version.body['PipelineVersionId']} of '{pipeline.arn}' does not have the alias '{alias}'.")
+        del pipeline.body["_aliases"][alias]
+    _name_version(pipeline, version.body["PipelineVersionId"], changes.get("Add", []))
+    if changes:
+        call.put(pipeline)
     return {"PipelineArn": pipeline.arn, "PipelineVersionId": call.params["PipelineVersionId"]}
 
 
 # --- executions
 def start_pipeline_execution(call: Call) -> dict[str, Any]:
-    """Starts an execution of the pipeline's latest version, or of the version asked for.
+    """Starts an execution of the pipeline's latest version, or of the version asked for by its id or alias.
 
-    Differs: SelectiveExecutionConfig and PipelineVersionAlias are answered with 501; MlflowExperimentName is only kept.
+    Differs: MlflowExperimentName is only kept.
     """
-    for member, told in (
-        ("SelectiveExecutionConfig", "selective execution"),
-        ("PipelineVersionAlias", "pipeline version aliases"),
-    ):
-        if member in call.params:
-            raise _unserved(told)
     pipeline = PIPELINE.get(call)
     version = _version(call, pipeline)
     definition = parse(version.body["PipelineDefinition"])
@@ -154,6 +158,8 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
     arn = EXECUTION.arn_of(call, name, pipeline=pipeline.name)
     execution = EXECUTION.create(call, name, body=body, status="Executing", parent=pipeline.name, arn=arn)
     _resolve_experiment(call, execution, definition)
+    if config := call.params.get("SelectiveExecutionConfig"):
+        select(call, execution, definition, config)
     call.change.reads.append(pipeline)  # it must still be there when this is written
     tell_execution(call, execution)
     call.wake(execution.ref)
@@ -222,7 +228,9 @@ def list_pipeline_executions(call: Call) -> dict[str, Any]:
             shown["PipelineExecutionFailureReason"] = shown["FailureReason"]
         return shown
 
-    return EXECUTION.page(call, "PipelineExecutionSummaries", parent=pipeline.name, show=show)
+    alias = call.params.get("PipelineVersionAlias")
+    keep = (lambda one: alias in one.body.get("PipelineVersionAliases", [])) if alias is not None else None
+    return EXECUTION.page(call, "PipelineExecutionSummaries", parent=pipeline.name, show=show, keep=keep)
 
 
 def list_pipeline_execution_steps(call: Call) -> dict[str, Any]:
@@ -295,12 +303,33 @@ def _add_version(call: Call, pipeline: Document, text: str) -> None:
 
 
 def _version(call: Call, pipeline: Document) -> Document:
-    """The version asked for by PipelineVersionId, or the latest."""
+    """The version asked for by PipelineVersionId or PipelineVersionAlias, or the latest."""
     number = call.params.get("PipelineVersionId", pipeline.body["_version"])
+    alias = call.params.get("PipelineVersionAlias")
+    if alias is not None:
+        if "PipelineVersionId" in call.params:
+            raise invalid("Only one of PipelineVersionId and PipelineVersionAlias can be provided.")
+        if alias not in pipeline.body.get("_aliases", {}):
+            raise ServiceError("ResourceNotFound", f"No version of pipeline '{pipeline.arn}' has the alias '{alias}'.")
+        number = pipeline.body["_aliases"][alias]
     version = call.find(_version_ref(pipeline, f"{pipeline.body['_id']}.{number}"))
     if version is None:
         raise ServiceError("ResourceNotFound", f"Version {number} of pipeline '{pipeline.arn}' does not exist.")
     return version
+
+
+def _name_version(pipeline: Document, number: int, aliases: list[str]) -> None:
+    """Has aliases name a version; each names one."""
+    if aliases:
+        pipeline.body["_aliases"] = pipeline.body.get("_aliases", {}) | dict.fromkeys(aliases, number)
+        if len([alias for alias, named in pipeline.body["_aliases"].items() if named == number]) > MAX_ALIASES:
+            raise invalid(f"A pipeline version can have at most {MAX_ALIASES} aliases.")
+
+
+def _shown_aliases(pipeline: Document, version: Document) -> dict[str, list[str]]:
+    number = version.body["PipelineVersionId"]
+    found = [alias for alias, named in pipeline.body.get("_aliases", {}).items() if named == number]
+    return {"PipelineVersionAliases": found} if found else {}
 
 
 def _version_ref(near: Document, name: str) -> Ref:
@@ -352,6 +381,7 @@ def _execution_body(call: Call, pipeline: Document, version: Document) -> dict[s
         "_version": version.name,
         "_steps": {},
         "_begun": 0,
+        **_shown_aliases(pipeline, version),
     }
     if "ParallelismConfiguration" in pipeline.body:
         body["ParallelismConfiguration"] = pipeline.body["ParallelismConfiguration"]
@@ -372,7 +402,3 @@ def _resolve_experiment(call: Call, execution: Document, definition: Definition)
 def _summarise(call: Call, pipeline: Document) -> dict[str, Any]:
     last = _executions(call, pipeline, limit=1)
     return PIPELINE.describe(pipeline) | ({"LastExecutionTime": last[0].created} if last else {})
-
-
-def _unserved(what: str) -> ServiceError:
-    return ServiceError("NotImplemented", f"Penstock does not serve {what} yet.", 501)

@@ -64,6 +64,8 @@ class Step:
     description: str = ""
     raw: dict[str, Any] = field(default_factory=dict)
     """The step as it stands in the definition."""
+    reads: frozenset[str] = frozenset()
+    """Those of `needs` whose results its arguments refer to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +201,13 @@ def _read_step(raw: dict[str, Any], branch: tuple[str, bool] | None) -> Step:
     if not isinstance(depends, list) or not all(isinstance(item, str) for item in depends):
         raise Malformed(f"The DependsOn of step '{name}' must be a list of step names.")
     needs = dict.fromkeys(depends)
-    needs |= dict.fromkeys(
+    reads = dict.fromkeys(
         reference.name for reference in _refer(name, kind, own) if reference.kind in ("member", "file")
     )
+    needs |= reads
     return Step(
         name, kind, arguments, tuple(needs), branch, checks.read_files(name, raw, arguments),
-        raw.get("DisplayName") or "", raw.get("Description") or "", raw,
+        raw.get("DisplayName") or "", raw.get("Description") or "", raw, frozenset(reads),
     )  # fmt: skip
 
 

@@ -78,6 +78,7 @@ class Look:
     def __init__(self, call: Call, execution: Document, definition: Definition):
         self.call, self.execution, self.definition = call, execution, definition
         self.entries: dict[str, dict[str, Any]] = execution.body["_steps"]
+        self.selected: list[str] | None = execution.body.get("_selected")
         self.cache = Cache(call, execution)
         self.changed = False
         self.more = False
@@ -160,7 +161,7 @@ class Look:
         running, made = len(self.running), 0
         for name in self.definition.order:
             step = self.definition.steps[name]
-            if name in self.entries or self.waits(step, skipped):
+            if name in self.entries or not self.counts(name) or self.waits(step, skipped):
                 continue
             if step.type in jobs.MAKERS:
                 if running >= allowed:
@@ -174,9 +175,13 @@ class Look:
             if self.failed:
                 break
 
+    def counts(self, name: str) -> bool:
+        """Whether a step is part of this execution: all are, unless some were selected."""
+        return self.selected is None or name in self.selected or name in self.entries
+
     def waits(self, step: Step, skipped: set[str]) -> bool:
         """Whether the step is not ready; one that never will be joins the skipped."""
-        if step.branch:
+        if step.branch and self.counts(step.branch[0]):
             condition, wanted = step.branch
             entry = self.entries.get(condition, {})
             if condition in skipped or (entry.get("status") == "Succeeded" and entry["outcome"] is not wanted):
@@ -187,7 +192,9 @@ class Look:
         if not skipped.isdisjoint(step.needs):
             skipped.add(step.name)
             return True
-        return any(self.entries.get(need, {}).get("status") != "Succeeded" for need in step.needs)
+        return any(
+            self.entries.get(need, {}).get("status") != "Succeeded" for need in step.needs if self.counts(need)
+        )
 
     def start(self, step: Step) -> None:
         """Begins one step."""

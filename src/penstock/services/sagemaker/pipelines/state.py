@@ -24,7 +24,8 @@ PIPELINE = Resource(
         {"Tags", "ClientRequestToken", "PipelineDefinition", "PipelineDefinitionS3Location", "PipelineVersionAliases"}
     ),
 )
-"""Its body's `_version` is the latest version's number, `_id` a word that no other pipeline ever has."""
+"""Its body's `_version` is the latest version's number, `_id` a word that no other pipeline ever has, `_aliases` the number
+of the version that each alias names."""
 
 VERSION = Resource(
     "sagemaker.pipeline-version",
@@ -59,6 +60,8 @@ EXECUTION = Resource(
                   "outcome", "retries": {policy: how often}, "due": when it tries again}}
     _begun        how many steps were begun: the rank of the next
     _attempt      how often the execution was retried
+    _selected     the steps that are part of it, where some were selected
+    _cache        how its steps are cached
 """
 
 STEP = Resource("sagemaker.pipeline-step", key="StepName", path="pipeline-step/{name}", arn="_arn", updated="")
