@@ -33,7 +33,7 @@ from penstock.blobs.files import FileBlobs
 from penstock.connections import Connection
 from penstock.doorway import Doorway, upstream_of
 from penstock.front import Front
-from penstock.kernel import accounts
+from penstock.kernel import accounts, upkeep
 from penstock.kernel.app import App
 from penstock.kernel.clock import SystemClock
 from penstock.kernel.engine import Engine
@@ -203,6 +203,7 @@ def run_engine(settings: Settings) -> None:
 
     app.runs.listen(ended)
     recover(app)
+    upkeep.begin(store, app.clock.now())
     engine.start()
     serving = WriterServer(writer, writer_socket(settings))
     serving.start()

@@ -55,6 +55,9 @@ class Settings:
         "Service quotas that jobs are held to: `ml.m5.large for training job usage=2, ml.t3.medium for processing job "
         "usage=4` (none: no quotas). Beyond one, CreateTrainingJob and the like answer ResourceLimitExceeded.",
     )
+    keep_events_days: float = knob(7.0, "How long the outbox keeps events (0: for ever).")
+    keep_points_days: float = knob(455.0, "How long metric points are kept, as at CloudWatch (0: for ever).")
+    keep_logs_days: float = knob(0.0, "After how many days without a line a log stream goes (0: as its group says).")
     log_level: str = knob("info", "What the server's own log tells: debug, info, warning or error.")
     python_downloads: bool = knob(True, "Whether `uv` may fetch a Python that an image needs and the machine lacks.")
 

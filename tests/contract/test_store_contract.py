@@ -26,6 +26,7 @@ from penstock.store.records import (
     ObjectPut,
     ObjectQuery,
     ObjectRow,
+    OldGone,
     Part,
     Points,
     Query,
@@ -376,6 +377,14 @@ class StoreContract:
         assert store.points("job/loss", after=1.0, limit=1) == [(2.0, 0.2, 2.0)]
         assert store.series("job/") == ["job/auc", "job/loss"]
         assert store.series("") == ["job/auc", "job/loss", "other"]
+
+    def test_the_oldest_points_go_up_to_a_moment_and_a_number(self, store: Store) -> None:
+        store.commit(Change(rows=[Points(series="s", points=[(float(n), 0.0, 0.0) for n in range(1, 6)])]))
+        store.commit(Change(rows=[OldGone(what="points", before=4.0, limit=2)]))
+        assert [moment for moment, _, _ in store.points("s")] == [3.0, 4.0, 5.0]
+        store.commit(Change(rows=[OldGone(what="points", before=4.0)]))
+        assert [moment for moment, _, _ in store.points("s")] == [4.0, 5.0]
+        assert (store.oldest("points"), store.oldest("events")) == (4.0, None)
 
     def test_a_point_may_be_no_number(self, store: Store) -> None:
         store.commit(Change(rows=[Points(series="s", points=[(1.0, math.nan, 0.0), (2.0, math.inf, 1.0)])]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from penstock.kernel import idempotency
+from penstock.kernel import idempotency, upkeep
 from penstock.kernel.call import Call, Caller
 from penstock.kernel.clock import Clock
 from penstock.kernel.errors import ServiceError, unserved
@@ -74,7 +74,7 @@ class App:
 
     def steps(self) -> dict[str, Step]:
         """Every service's engine steps, by kind."""
-        return self._of_engines("STEPS")
+        return {**upkeep.STEPS, **self._of_engines("STEPS")}
 
     def give_up(self) -> dict[str, Step]:
         """What ends a document whose step raises whatever it does, by kind; kinds that nobody waits for have none."""

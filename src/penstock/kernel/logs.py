@@ -82,6 +82,19 @@ class Logs:
     def drop_group(self, account: str, region: str, group: str) -> None:
         shutil.rmtree(self.group_folder(account, region, group), ignore_errors=True)
 
+    def drop_old(self, now: float, days: float = 0.0) -> int:
+        """Drops the streams that got no line for longer than their group's retention, or than `days`; gives how many."""
+        count = 0
+        for region in self.folder.glob("*/*"):
+            for about in _groups(region) if region.is_dir() else ():
+                limits = [limit for limit in (about.get("retention"), days) if limit]
+                folder = self.group_folder(region.parent.name, region.name, about["name"])
+                for file in folder.rglob("*.log") if limits else ():
+                    if file.is_file() and file.stat().st_mtime < now - min(limits) * 86400:
+                        file.unlink(missing_ok=True)
+                        count += 1
+        return count
+
     def groups(self, account: str, region: str) -> list[dict[str, Any]]:
         """What is remembered of every group, by name."""
         return sorted(_groups(self.folder / account / region), key=lambda about: about["name"])

@@ -9,6 +9,7 @@ from penstock.store.records import (
     ObjectDelete,
     ObjectMeta,
     ObjectPut,
+    OldGone,
     Points,
     Row,
     TagsGone,
@@ -69,6 +70,8 @@ def _apply_row(run: Run, row: Row, now: float) -> None:
             objects.drop_parts(run, row)
         case Points():
             series.put_points(run, row)
+        case OldGone():
+            series.drop_old(run, row)
         case TagsPut():
             documents.put_tags(run, row)
         case TagsGone():

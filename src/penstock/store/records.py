@@ -187,6 +187,15 @@ class Points(msgspec.Struct, kw_only=True, tag=True):
     points: list[tuple[float, float, float]]
 
 
+class OldGone(msgspec.Struct, kw_only=True, tag=True):
+    """Removes some of the oldest events or metric points: those from before a moment, at most so many."""
+
+    what: str
+    """"events" or "points"."""
+    before: float
+    limit: int = 1000
+
+
 class Token(msgspec.Struct, kw_only=True, tag=True):
     """An idempotency token's answer: the same token and parameters give it again. Fails as Taken when it is there."""
 
@@ -201,7 +210,7 @@ class Token(msgspec.Struct, kw_only=True, tag=True):
 
 
 Row = (
-    ObjectPut | ObjectDelete | ObjectMeta | BucketEmpty | UploadPart | UploadGone | TagsPut | TagsGone | Points | Token
+    ObjectPut | ObjectDelete | ObjectMeta | BucketEmpty | UploadPart | UploadGone | TagsPut | TagsGone | Points | OldGone | Token
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from penstock.store.documents import text
-from penstock.store.records import Event, Points
+from penstock.store.records import Event, OldGone, Points
 from penstock.store.statements import Run
 
 EVENT_COLUMNS = "seq, id, source, detail_type, account, region, time, resources, detail"
@@ -23,6 +23,15 @@ SELECT moment, value, step FROM points WHERE series = :series AND moment > :afte
 POINT_PUT = "INSERT INTO points (series, moment, value, step) VALUES (:series, :moment, :value, :step)"
 NEXT_SERIES = "SELECT series FROM points WHERE series > :after ORDER BY series LIMIT 1"
 FIRST_SERIES = "SELECT series FROM points WHERE series >= :after ORDER BY series LIMIT 1"
+
+EVENTS_OLD = """
+DELETE FROM events WHERE seq IN (SELECT seq FROM events ORDER BY seq LIMIT :limit) AND time < :before"""
+POINTS_OLD = """
+DELETE FROM points WHERE id IN (SELECT id FROM points ORDER BY id LIMIT :limit) AND moment < :before"""
+OLDEST = {
+    "events": "SELECT time FROM events ORDER BY seq LIMIT 1", "points": "SELECT moment FROM points ORDER BY id LIMIT 1",
+}  # fmt: skip
+OLD = {"events": EVENTS_OLD, "points": POINTS_OLD}
 
 _resources = msgspec.json.Decoder(list[str])
 _detail = msgspec.json.Decoder(dict[str, Any])
@@ -47,6 +56,11 @@ def event(row: Sequence[Any]) -> Event:
 def put_points(run: Run, row: Points) -> None:
     for moment, value, step in row.points:
         run(POINT_PUT, {"series": row.series, "moment": moment, "value": value, "step": step})
+
+
+def drop_old(run: Run, gone: OldGone) -> None:
+    """Drops the oldest that are from before the moment, in the order in which they came: no index is needed for it."""
+    run(OLD[gone.what], {"before": gone.before, "limit": gone.limit})
 
 
 def point(row: Sequence[Any]) -> tuple[float, float, float]:

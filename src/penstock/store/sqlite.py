@@ -131,6 +131,10 @@ class SqliteReads:
     def series(self, prefix: str) -> list[str]:
         return series.series_names(self._run, prefix)
 
+    def oldest(self, what: str) -> float | None:
+        row = self._run(series.OLDEST[what]).fetchone()
+        return float(row[0]) if row else None
+
     def events(self, after: int, limit: int = 1000) -> list[Event]:
         return [series.event(row) for row in self._run(series.EVENTS, {"after": after, "limit": limit}).fetchall()]
 

@@ -1,5 +1,5 @@
 """CloudWatch Logs: groups and streams of jobs (written by their supervisors, live) and of clients.
 
-Real: groups, streams, events, paging, filtering by terms.
-Kept and shown: retention, KMS keys, classes.
+Real: groups, streams, events, paging, filtering by terms, retention.
+Kept and shown: KMS keys, classes.
 """

@@ -80,6 +80,10 @@ def describe_log_groups(call: Call) -> dict[str, Any]:
 
 
 def put_retention_policy(call: Call) -> None:
+    """Keeps the group's retention; upkeep drops streams by it.
+
+    Differs: a stream goes as a whole, when its last line is older than the retention.
+    """
     _logs(call).change_group(call.account, call.region, _group(call), retention=call.params["retentionInDays"])
 
 
