@@ -15,10 +15,13 @@ Reads run inline in the event loop, what is marked `slow` in the executor (never
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
+import os
 import re
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
@@ -39,6 +42,7 @@ from penstock.wire.values import Malformed
 log = logging.getLogger("penstock.front")
 
 CHUNK_BYTES = 1 << 20
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 RERUNS = 50
 SLOWEST_BYTES_S = 1024.0
 """What a body must come with, on average, after the first minute (Settings.patience_s)."""
@@ -308,6 +312,12 @@ def told(fault: Exception, service: models.Service | None) -> tuple[str, str, in
         case StoreFailed():
             log.error("%s", fault)
             return "ServiceUnavailable", f"Nothing was written: {fault}", 503, {}
+        case OSError() if fault.errno in NO_ROOM:
+            log.error("%s", fault)
+            return "ServiceUnavailable", f"Nothing was written: {os.strerror(fault.errno)}", 503, {}
+        case sqlite3.DatabaseError():  # locked by somebody else, or damaged: doctor tells
+            log.error("%s", fault)
+            return "ServiceUnavailable", f"The database does not answer: {fault}", 503, {}
     return "InternalFailure", "An internal error has occurred.", 500, {}
 
 

@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,14 @@ from penstock.services.sagemaker import contract
 from penstock.services.sagemaker.jobs import recover, run_ref
 from penstock.settings import Settings
 from penstock.store.listener import WriterServer
+from penstock.store.records import StoreFailed
 from penstock.store.remote import RemoteWriter
 from penstock.store.sqlite import SqliteStore, SqliteWork
 from penstock.store.writer import Writer
 from penstock.wire import models
 
 log = logging.getLogger("penstock.server")
+TELL_AGAIN_S = 1.0
 
 
 # --- places in the data folder
@@ -199,7 +202,7 @@ def run_engine(settings: Settings) -> None:
 
     def ended(run: str) -> None:
         if (ref := run_ref(run)) is not None:
-            engine.nudge(ref)
+            engine.nudge(ref).add_done_callback(lambda told: _tell_again(told, ended, run))
 
     app.runs.listen(ended)
     recover(app)
@@ -214,6 +217,14 @@ def run_engine(settings: Settings) -> None:
         engine.stop()
         app.runs.close()
         store.close()
+
+
+def _tell_again(told: Future[None], tell: Callable[[str], None], run: str) -> None:
+    """Tells the engine of a run again, soon, where its store took nothing: the disk is full, say."""
+    if isinstance(told.exception(), StoreFailed):
+        timer = threading.Timer(TELL_AGAIN_S, tell, (run,))
+        timer.daemon = True
+        timer.start()
 
 
 def run_front(settings: Settings, listening: socket.socket, number: int) -> None:

@@ -182,6 +182,13 @@ def test_too_much_on_disk_ends_the_run_with_that_reason(runs: Runs) -> None:
     assert runs.run(runs.shell("disk", script, disk_bytes=10 * MB)).reason == "disk"
 
 
+def test_too_many_files_end_the_run_with_that_reason(runs: Runs) -> None:
+    script = "mkdir /tmp/x; cd /tmp/x; seq 2000 | xargs touch; sleep 60"
+    state = runs.run(runs.shell("files", script, disk_bytes=16 * MB))
+    assert (state.reason, state.message) == ("disk", "It made more than 1024 files.")
+    assert runs.log("files")[-1] == "penstock: It made more than 1024 files."
+
+
 def test_a_full_shared_memory_is_an_error_inside(runs: Runs) -> None:
     state = runs.run(runs.shell("shm", "head -c 200000000 /dev/zero > /dev/shm/x", memory_bytes=256 * MB))
     assert state.exit_code != 0
@@ -206,6 +213,15 @@ def test_lines_carry_their_moment_and_come_in_order(runs: Runs) -> None:
 def test_a_long_line_is_split(runs: Runs) -> None:
     runs.run(runs.python("long", "print('x' * 600_000)"))
     assert [len(line) for line in runs.log("long")] == [262_144, 262_144, 600_000 - 524_288]
+
+
+def test_a_full_log_is_cut_with_a_sentence_and_the_last_lines_are_told_all_the_same(runs: Runs) -> None:
+    script = "yes 0123456789 | head -n 300000; echo why it failed; exit 1"
+    state = runs.run(runs.shell("full-log", script, log_bytes=MB))
+    assert (state.exit_code, state.tail[-1]) == (1, "why it failed")
+    lines = runs.log("full-log")
+    assert lines[-1] == "penstock: this log is full; nothing more is kept"
+    assert (runs.data / "runs" / "full-log" / "algo-1.log").stat().st_size < 2 * MB
 
 
 def test_a_log_may_lie_anywhere_and_is_appended_to(runs: Runs) -> None:

@@ -60,12 +60,15 @@ class LogPump:
         return [line.decode("utf-8", "replace") for line in self._last]
 
     def _write(self, lines: list[bytes]) -> None:
-        if not lines or self._left_bytes <= 0:
+        if not lines:
+            return
+        # Of a full log, too: they may say why the program failed.
+        self._last.extend(line[:TAIL_LINE_BYTES].rstrip(b"\r") for line in lines[-TAIL_LINES:])
+        if self._left_bytes <= 0:
             return
         stamp = b"%d " % (time.time() * 1000)
         pieces = [line[at : at + LINE_BYTES] for line in lines for at in range(0, len(line) or 1, LINE_BYTES)]
         data = b"".join(stamp + piece.rstrip(b"\r") + b"\n" for piece in pieces)
-        self._last.extend(piece[:TAIL_LINE_BYTES].rstrip(b"\r") for piece in pieces[-TAIL_LINES:])
         self._left_bytes -= len(data)
         if self._left_bytes <= 0:
             data += stamp + b"penstock: this log is full; nothing more is kept\n"

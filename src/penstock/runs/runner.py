@@ -182,9 +182,11 @@ class Runner:
             gc.disable()
             Server(theirs, self.house, self.means, self.mark).serve()
         except BaseException:
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
         finally:
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                sys.stderr.flush()
             os._exit(0)
 
     def _watch(self, folder: RunFolder) -> None:

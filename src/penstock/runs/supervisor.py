@@ -41,7 +41,8 @@ def supervise(folder: RunFolder, order: Order, ground: Ground, means: limits.Mea
     try:
         state = attempt.run()
     except Exception as error:
-        traceback.print_exc(file=sys.stderr)
+        with contextlib.suppress(OSError):  # the runner's log lies on the same disk
+            traceback.print_exc(file=sys.stderr)
         attempt.kill()
         state, well = endings.not_made(error, order.attempt), False
     endings.record(folder, state, attempt.clean)
