@@ -32,6 +32,9 @@ bench: setup
 chaos: setup
 	.venv/bin/python -m tests.crash.chaos $(ARGS)
 
+conformance: setup
+	.venv/bin/python -m tests.conformance $(SOURCE) $(ARGS)
+
 fuzz: setup
 	.venv/bin/python -m tests.fuzz $(ARGS)
 

@@ -28,6 +28,8 @@ ENVIRONMENTS = {
     "cli": ("awscli>=1.40", "boto3>=1.40"),
     "s3": ("s3fs>=2025.3", "pyarrow>=18"),
 }
+SUITES = {"moto": ("moto[all,server]", "pytest>=8", "freezegun", "requests")}
+"""What other projects' suites need that are run against Penstock; made when one is run."""
 
 
 def environment(name: str) -> Path:
@@ -40,12 +42,13 @@ def environment(name: str) -> Path:
         return folder
     FOLDER.mkdir(parents=True, exist_ok=True)
     whole = (
-        folder / f".whole-{hashlib.sha256(repr((ENVIRONMENTS[name], sys.version_info[:2])).encode()).hexdigest()[:16]}"
+        folder
+        / f".whole-{hashlib.sha256(repr(({**ENVIRONMENTS, **SUITES}[name], sys.version_info[:2])).encode()).hexdigest()[:16]}"
     )
     with open(FOLDER / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not whole.exists():
-            _make(folder, ENVIRONMENTS[name])
+            _make(folder, {**ENVIRONMENTS, **SUITES}[name])
             whole.touch()
     return folder
 

@@ -44,17 +44,26 @@ def later(works: Works) -> Later:
 
 
 def put(works: Works, key: str, data: bytes, etag: str | None = None) -> str:
-    row = ObjectRow(bucket=BUCKET, key=key, inline=data, size_bytes=len(data), etag=etag or repr(hash(data)), modified=1.0)
+    row = ObjectRow(
+        bucket=BUCKET, key=key, inline=data, size_bytes=len(data), etag=etag or repr(hash(data)), modified=1.0
+    )
     works.app.store.commit(Change(rows=[ObjectPut(row=row)]))
     return f"s3://{BUCKET}/{key}"
 
 
-def cached(name: str, *needs: str, inputs: dict[str, Any] | None = None, cache: Any = ON, **arguments: Any) -> dict[str, Any]:
+def cached(
+    name: str, *needs: str, inputs: dict[str, Any] | None = None, cache: Any = ON, **arguments: Any
+) -> dict[str, Any]:
     given = [
-        {"InputName": each, "S3Input": {"S3Uri": uri, "LocalPath": f"/opt/ml/processing/{each}", "S3DataType": "S3Prefix"}}
+        {
+            "InputName": each,
+            "S3Input": {"S3Uri": uri, "LocalPath": f"/opt/ml/processing/{each}", "S3DataType": "S3Prefix"},
+        }
         for each, uri in (inputs or {}).items()
     ]
-    return processing(name, *needs, **({"ProcessingInputs": given} if given else {}), **arguments) | {"CacheConfig": cache}
+    return processing(name, *needs, **({"ProcessingInputs": given} if given else {}), **arguments) | {
+        "CacheConfig": cache
+    }
 
 
 def training(name: str, **arguments: Any) -> dict[str, Any]:
@@ -91,7 +100,8 @@ def finish(works: Works, arn: str) -> None:
 def hits(works: Works, arn: str) -> dict[str, str | None]:
     """By step, the execution that its result is from; None where it ran."""
     return {
-        name: step.get("CacheHitResult", {}).get("SourcePipelineExecutionArn") for name, step in works.steps(arn).items()
+        name: step.get("CacheHitResult", {}).get("SourcePipelineExecutionArn")
+        for name, step in works.steps(arn).items()
     }
 
 
@@ -123,7 +133,11 @@ def test_a_hit_is_in_the_event_of_the_step(works: Works) -> None:
     step = cached("A")
     first = run(works, step)
     second = run(works, step)
-    told = [e.detail for e in works.events() if e.detail.get("stepName") == "A" and e.detail["pipelineExecutionArn"] == second]
+    told = [
+        e.detail
+        for e in works.events()
+        if e.detail.get("stepName") == "A" and e.detail["pipelineExecutionArn"] == second
+    ]
     assert [each["currentStepStatus"] for each in told] == ["Succeeded"]
     assert told[0]["cacheHitResult"] == {"sourcePipelineExecutionArn": first}
 
@@ -343,7 +357,9 @@ def training_2940(works: Works, at: int) -> dict[str, Any]:
 
 def training_3555(works: Works, at: int) -> dict[str, Any]:
     uri = put(works, f"sklearn-{stamped(at)}/source/sourcedir.tar.gz", packed(at))
-    return training("S", HyperParameters={"sagemaker_submit_directory": json.dumps(uri), "sagemaker_program": '"train.py"'})
+    return training(
+        "S", HyperParameters={"sagemaker_submit_directory": json.dumps(uri), "sagemaker_program": '"train.py"'}
+    )
 
 
 def processing_2736(works: Works, at: int) -> dict[str, Any]:
@@ -394,9 +410,9 @@ def test_by_content_other_bytes_are_another_key_wherever_they_lie(works: Works) 
 def test_by_content_another_script_in_an_archive_is_another_key(works: Works) -> None:
     use(works, "content")
     run(works, cached("A", inputs={"code": put(works, "c/sourcedir.tar.gz", packed(1))}))
-    assert hits(works, run(works, cached("A", inputs={"code": put(works, "c/sourcedir.tar.gz", packed(1, "print(2)"))}))) == {
-        "A": None
-    }
+    assert hits(
+        works, run(works, cached("A", inputs={"code": put(works, "c/sourcedir.tar.gz", packed(1, "print(2)"))}))
+    ) == {"A": None}
 
 
 def test_by_content_a_step_is_found_again_after_one_that_ran_again_with_the_same_result(works: Works) -> None:
@@ -434,7 +450,11 @@ def test_a_transform_is_keyed_by_what_its_model_is_made_of_not_by_its_name(works
         made = cachekeys.by_content(plain, lambda source: prints[source.uri], lambda _: prints.get(url, "another"))
         return cachekeys.digest("Transform", made, by_content=True)
 
-    assert keyed("m-1", "s3://b/model.tar.gz") == keyed("m-2", "s3://b/model.tar.gz") != keyed("m-2", "s3://b/other.tar.gz")
+    assert (
+        keyed("m-1", "s3://b/model.tar.gz")
+        == keyed("m-2", "s3://b/model.tar.gz")
+        != keyed("m-2", "s3://b/other.tar.gz")
+    )
     assert cachekeys.pick("Transform", {"ModelName": "m-1"}) != cachekeys.pick("Transform", {"ModelName": "m-2"})
 
 

@@ -206,7 +206,10 @@ def test_a_policy_may_forbid_what_is_tried_again_otherwise(works: Works) -> None
 
 def test_a_limit_is_tried_again_only_by_a_policy(works: Works, later: Later) -> None:
     strike(works, "resource-limit", "?", 2)
-    steps = [tried(processing("A"), {"ExceptionType": "SageMaker.RESOURCE_LIMIT", "IntervalSeconds": 600}), processing("B")]
+    steps = [
+        tried(processing("A"), {"ExceptionType": "SageMaker.RESOURCE_LIMIT", "IntervalSeconds": 600}),
+        processing("B"),
+    ]
     arn = begin(works, *steps)
     assert works.statuses(arn) == {"A": "Starting", "B": "Failed"}
     assert works.look(arn) == LOOK_AGAIN_S
@@ -217,7 +220,9 @@ def test_a_limit_is_tried_again_only_by_a_policy(works: Works, later: Later) -> 
 
 def test_what_a_client_did_wrong_is_not_tried_again(works: Works) -> None:
     step = processing("A", AppSpecification={"ImageUri": "python:3", "ContainerArguments": [""] * 101})
-    arn = begin(works, tried(step, policy(*(k for k in vars(retries).values() if str(k).startswith(("Step.", "SageMaker."))))))
+    arn = begin(
+        works, tried(step, policy(*(k for k in vars(retries).values() if str(k).startswith(("Step.", "SageMaker.")))))
+    )
     assert works.statuses(arn) == {"A": "Failed"}
 
 
@@ -248,7 +253,9 @@ def test_the_errors_of_operations_are_kinds_of_exceptions(fault: ServiceError, k
 
 @pytest.mark.parametrize("kind", ["Tuning", "AutoML"])
 def test_jobs_that_try_again_by_themselves_are_not_tried_again_after_an_internal_error(kind: str) -> None:
-    step = Step("S", kind, {}, raw={"RetryPolicies": [policy("SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR")]})
+    step = Step(
+        "S", kind, {}, raw={"RetryPolicies": [policy("SageMaker.JOB_INTERNAL_ERROR", "SageMaker.CAPACITY_ERROR")]}
+    )
     assert retries.pause(step, {"began": 0.0}, "SageMaker.JOB_INTERNAL_ERROR", 1.0) is None
     assert retries.pause(step, {"began": 0.0}, "SageMaker.CAPACITY_ERROR", 1.0) == (0, 1.0)
 
@@ -259,7 +266,8 @@ def test_both_ends_of_a_policy_are_refused_and_neither_means_five_attempts(works
         works.create(pipeline(both))
     step = Step("S", "Processing", {}, raw={"RetryPolicies": [policy("SageMaker.CAPACITY_ERROR")]})
     pauses = [
-        retries.pause(step, {"began": 0.0, "retries": {"0": used}}, "SageMaker.CAPACITY_ERROR", 1.0) for used in range(6)
+        retries.pause(step, {"began": 0.0, "retries": {"0": used}}, "SageMaker.CAPACITY_ERROR", 1.0)
+        for used in range(6)
     ]
     assert pauses == [(0, 1.0), (0, 2.0), (0, 4.0), (0, 8.0), (0, 16.0), None]
 
@@ -283,7 +291,10 @@ def test_beyond_a_quota_a_step_meets_the_limit_and_its_policy_waits_for_room(wor
     arn = begin(works, *(tried(processing(name), again) for name in "ABC"))
     assert works.statuses(arn) == {"A": "Executing", "B": "Executing", "C": "Starting"}
     attempt = explain(works.app.store, works.document(arn), "C")[0]["attempts"][0]
-    assert "'ml.m5.large for processing job usage' is 2 Instances, with current utilization of 2 Instances" in attempt["reason"]
+    assert (
+        "'ml.m5.large for processing job usage' is 2 Instances, with current utilization of 2 Instances"
+        in attempt["reason"]
+    )
     works.end(arn, "A")
     later.ahead_s += 5
     works.look(arn)

@@ -67,7 +67,10 @@ def test_a_public_policy_needs_the_block_gone(s3: Any) -> None:
 RULE: dict[str, Any] = {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": "a/"}, "Expiration": {"Days": 1}}
 CORS: dict[str, Any] = {"AllowedMethods": ["GET"], "AllowedOrigins": ["*"]}
 TOLD: dict[str, Any] = {"QueueArn": QUEUE, "Events": ["s3:ObjectCreated:*"]}
-TO: dict[str, Any] = {"Role": "arn:aws:iam::123456789012:role/r", "Rules": [{"Status": "Enabled", "Destination": {"Bucket": ARN}}]}
+TO: dict[str, Any] = {
+    "Role": "arn:aws:iam::123456789012:role/r",
+    "Rules": [{"Status": "Enabled", "Destination": {"Bucket": ARN}}],
+}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,10 @@ INVENTORY: dict[str, Any] = {
         ("Analytics", {"Id": "one", "StorageClassAnalysis": {}}),
         ("Metrics", {"Id": "one"}),
         ("Inventory", INVENTORY),
-        ("IntelligentTiering", {"Id": "one", "Status": "Enabled", "Tierings": [{"Days": 90, "AccessTier": "ARCHIVE_ACCESS"}]}),
+        (
+            "IntelligentTiering",
+            {"Id": "one", "Status": "Enabled", "Tierings": [{"Days": 90, "AccessTier": "ARCHIVE_ACCESS"}]},
+        ),
     ],
 )
 def test_settings_by_id_are_kept_listed_and_taken_away(s3: Any, noun: str, value: dict[str, Any]) -> None:
