@@ -31,7 +31,7 @@ from penstock.blobs import checksums
 from penstock.kernel import auth, cors, ids, sigv4
 from penstock.kernel.app import App
 from penstock.kernel.call import Call, Caller
-from penstock.kernel.errors import ServiceError
+from penstock.kernel.errors import ServiceError, unserved
 from penstock.settings import Settings
 from penstock.store.records import Change, Stale, StoreFailed, Taken, Unavailable, Unmet
 from penstock.wire import chunked, models, protocols
@@ -138,6 +138,8 @@ class Front:
         operation = self.router.find(request, scope.service if scope else None, name)
         route.append(operation)
         if scope is None:
+            if operation.model.auth_type == "none" and self.app.function(operation) is None:
+                raise unserved(operation.service.name, operation.name)  # it takes no signature: SAML, web identities
             raise sigv4.AuthError("unsigned", "Missing Authentication Token")
         if not REGION.fullmatch(scope.region):
             raise sigv4.AuthError("scope", f"Credential should be scoped to a valid region, not '{scope.region[:50]}'.")

@@ -211,8 +211,13 @@ def test_a_clients_own_group_and_stream_live_from_creation_to_deletion(ask):
     ask("create_log_stream", logGroupName="mine", logStreamName="s")
     with pytest.raises(ServiceError, match="already exists"):
         ask("create_log_stream", logGroupName="mine", logStreamName="s")
-    ask("put_log_events", logGroupName="mine", logStreamName="s", logEvents=[{"timestamp": 5, "message": "a\nb"}])
-    assert ask("get_log_events", logGroupName="mine", logStreamName="s")["events"][0]["message"] == "a\nb"
+    now_ms, day_ms = int(ask.call.now * 1000), 86_400_000
+    moments = (now_ms - 15 * day_ms, now_ms, now_ms + day_ms)
+    events = [{"timestamp": moment, "message": "a\nb"} for moment in moments]
+    told = ask("put_log_events", logGroupName="mine", logStreamName="s", logEvents=events)
+    assert told["rejectedLogEventsInfo"] == {"tooOldLogEventEndIndex": 1, "tooNewLogEventStartIndex": 2}
+    kept = ask("get_log_events", logGroupName="mine", logStreamName="s")["events"]
+    assert [(event["timestamp"], event["message"]) for event in kept] == [(now_ms, "a\nb")]
     ask("put_retention_policy", logGroupName="mine", retentionInDays=7)
     assert ask("describe_log_groups", logGroupNamePrefix="mi")["logGroups"][0]["retentionInDays"] == 7
     ask("delete_log_group", logGroupName="mine")

@@ -45,6 +45,10 @@ class Resource:
     paging: pages.Paging = pages.TOKENS
     without: frozenset[str] = frozenset({"Tags", "ClientRequestToken", "ClientToken"})
     """Create's members that Describe does not show."""
+    tags_code: str = "ValidationException"
+    """The error of tags that cannot be."""
+    tags_folded: bool = False
+    """Whether keys of tags that differ in case only are the same."""
 
     # --- identity
     def ref(self, call: Call, name: str) -> Ref:
@@ -166,7 +170,7 @@ class Resource:
             body=shown,
         )
         if given_tags := call.params.get("Tags"):
-            call.row(TagsPut(arn=arn, tags=tags.parse(given_tags)))
+            call.row(TagsPut(arn=arn, tags=tags.parse(given_tags, self.tags_code, self.tags_folded)))
         return call.put(document)
 
     def save(self, call: Call, document: Document, **members: Any) -> Document:

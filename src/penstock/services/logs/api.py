@@ -153,14 +153,22 @@ def describe_log_streams(call: Call) -> dict[str, Any]:
 
 # --- events
 def put_log_events(call: Call) -> dict[str, Any]:
-    """Differs: events are kept in the order they came in; no sequence token is asked for."""
+    """Keeps events that are not older than two weeks, nor of a moment that is hours away; tells of the others.
+
+    Differs: events are kept in the order they came in; no sequence token is asked for.
+    """
     group, stream = _group(call), call.params["logStreamName"]
     file = _file(call, group, stream)
     events = [(int(event["timestamp"]), str(event["message"])) for event in call.params["logEvents"]]
     if any(later < earlier for (earlier, _), (later, _) in itertools.pairwise(events)):
         raise invalid("Log events in a single PutLogEvents request must be in chronological order.")
-    _logs(call).append_events(file, events)
-    return {"nextSequenceToken": str(_hash_of(stream)) + str(int(call.now * 1000))}
+    old, new = rules.in_time([moment for moment, _ in events], int(call.now * 1000))
+    _logs(call).append_events(file, events[old:new])
+    rejected = ({"tooOldLogEventEndIndex": old} if old else {}) | (
+        {"tooNewLogEventStartIndex": new} if new < len(events) else {}
+    )
+    answer: dict[str, Any] = {"nextSequenceToken": str(_hash_of(stream)) + str(int(call.now * 1000))}
+    return answer | ({"rejectedLogEventsInfo": rejected} if rejected else {})
 
 
 @slow

@@ -42,3 +42,13 @@ def _holds(term: str) -> Wanted:
 
 def _not(test: Wanted) -> Wanted:
     return lambda line: not test(line)
+
+
+OLDEST_MS, NEWEST_MS = 14 * 86_400_000, 2 * 3_600_000
+"""How old an event may be, and how far ahead."""
+
+
+def in_time(moments_ms: list[int], now_ms: int) -> tuple[int, int]:
+    """Of moments in order, where those begin that are not too old, and where those begin that are too new."""
+    old = sum(moment < now_ms - OLDEST_MS for moment in moments_ms)
+    return old, len(moments_ms) - sum(moment > now_ms + NEWEST_MS for moment in moments_ms)

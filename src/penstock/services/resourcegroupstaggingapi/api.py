@@ -12,6 +12,8 @@ from penstock.services.resourcegroupstaggingapi import rules
 from penstock.services.resourcegroupstaggingapi.state import GLOBALS_REGION, NAMES, RESOURCES, invalid
 from penstock.store.records import TagsGone, TagsPut
 
+MOST_RESOURCES, MOST_TAGS = 100, 500
+"""What a page may be asked to hold; TagsPerPage is looked at, and pages are of resources."""
 Tagged = Mapping[str, Mapping[str, str]]
 
 
@@ -23,8 +25,14 @@ def get_resources(call: Call) -> dict[str, Any]:
     """
     given = call.params
     named = given.get("ResourceARNList")
-    if named and (given.get("TagFilters") or given.get("ResourceTypeFilters")):
-        raise invalid("ResourceARNList cannot be given together with filters.")
+    if named and {"TagFilters", "ResourceTypeFilters", "ResourcesPerPage", "TagsPerPage", "PaginationToken"} & {
+        name for name, value in given.items() if value not in ("", [])
+    }:
+        raise invalid("ResourceARNList cannot be given together with filters or pages.")
+    if not 1 <= given.get("ResourcesPerPage", 1) <= MOST_RESOURCES:
+        raise invalid(f"ResourcesPerPage must be between 1 and {MOST_RESOURCES}.")
+    if not MOST_RESOURCES <= given.get("TagsPerPage", MOST_RESOURCES) <= MOST_TAGS:
+        raise invalid(f"TagsPerPage must be between {MOST_RESOURCES} and {MOST_TAGS}.")
     found = [
         (arn, held)
         for arn, held in _tagged(call).items()

@@ -17,7 +17,8 @@ def kind_of(arn: str) -> str:
 def fits_types(arn: str, types: Sequence[str]) -> bool:
     """Whether one of the types is the resource's, or its service; none asked for are all."""
     kind = kind_of(arn)
-    return not types or kind in types or kind.partition(":")[0] in types
+    asked = {kind, kind.replace("-", ""), kind.partition(":")[0], f"{kind}:bucket" if kind == "s3" else kind}
+    return not types or not asked.isdisjoint(types)
 
 
 def fits_tags(tags: Mapping[str, str], filters: Sequence[Mapping[str, Any]]) -> bool:

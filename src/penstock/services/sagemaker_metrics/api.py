@@ -26,7 +26,7 @@ def batch_put_metrics(call: Call) -> dict[str, Any]:
         found[point["MetricName"]].append((point["Timestamp"], point["Value"], float(point.get("Step", 0))))
     for name, points in found.items():
         call.row(Points(series=f"{component.arn}/{name}", points=points))
-    return {}
+    return {"Errors": []}
 
 
 def batch_get_metrics(call: Call) -> dict[str, Any]:

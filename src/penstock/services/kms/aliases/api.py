@@ -8,19 +8,20 @@ from typing import Any
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.kms.state import ALIAS, alive, invalid, key_of
+from penstock.store.records import Document
 
 NAME = re.compile(r"alias/[a-zA-Z0-9/_-]+")
 
 
 def create_alias(call: Call) -> None:
     name = _name(call)
-    key = alive(key_of(call, call.params["TargetKeyId"]))
+    key = _target(call)
     ALIAS.create(call, name, body={"TargetKeyId": key.name}, parent=key.name)
 
 
 def update_alias(call: Call) -> None:
     alias = ALIAS.get(call, _name(call))
-    key = alive(key_of(call, call.params["TargetKeyId"]))
+    key = _target(call)
     alias.parent = key.name
     ALIAS.save(call, alias, TargetKeyId=key.name)
 
@@ -36,6 +37,13 @@ def list_aliases(call: Call) -> dict[str, Any]:
     """
     parent = key_of(call).name if call.params.get("KeyId") else None
     return ALIAS.page(call, "Aliases", order="name", descending=False, parent=parent)
+
+
+def _target(call: Call) -> Document:
+    given: str = call.params["TargetKeyId"]
+    if given.rpartition(":")[2].startswith("alias/"):
+        raise invalid("Aliases must refer to keys. Not aliases")
+    return alive(key_of(call, given))
 
 
 def _name(call: Call) -> str:
