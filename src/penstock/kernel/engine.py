@@ -102,9 +102,9 @@ class Engine:
             pool.shutdown()
 
     def nudge(self, ref: Ref) -> Future[None]:
-        """Has the document looked at now: a run of its has ended, say."""
+        """Has the document looked at now: a run of its has ended, say. What recovery looks at anyway waits for no disk."""
         wake = Wake(kind=ref.kind, account=ref.account, region=ref.region, name=ref.name, due=self._clock.now())
-        return self._store.submit(Change(wakes=[wake]))
+        return self._work.wake(wake)
 
     def drain(self) -> int:
         """Runs in this thread all that is due, and what that makes due, until nothing is; gives the number of steps.

@@ -195,8 +195,6 @@ class LocalExecutor:
                 continue
             self._holding.add(claim.name)
             self._ask({"op": "start", "run": claim.name})
-            if claim.name != quiet:
-                self._tell(claim.name)
         if fault:
             raise fault
 

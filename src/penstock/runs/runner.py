@@ -32,17 +32,20 @@ from typing import Any
 
 import penstock
 from penstock.runs import handout, limits, linux, sandbox
-from penstock.runs.base import ENDED, LOST, RUNNING, STARTING, RunState
+from penstock.runs.base import ENDED, LOST, STARTING, RunState
 from penstock.runs.folder import EXIT, LOCK, NAME, RUNNING_MARK, RunFolder
 from penstock.runs.serve import CANNOT, DONE, READY, Server
 
 SOCKET = "sockets/runner.sock"
 LINE_BYTES = 64 * 1024
+LONG_S = 3600.0
 SEND_BYTES = 1 << 20
 """What a listener may have unread before it is dropped (it connects again and is told all)."""
 IDLE = max(2, os.cpu_count() or 1)
 """How many supervisors without a run are kept; and all but one of them only for so long:"""
 IDLE_S = 20.0
+RUNNING_LATER_S = 0.05
+"""How long a program must have run to be told of: the end of a shorter one says all, and is looked at once."""
 
 
 class Client:
@@ -78,6 +81,8 @@ class Runner:
         self.phases: dict[str, str] = {}
         self.clients: dict[int, Client] = {}
         self.supervisors: dict[int, Supervisor] = {}
+        self.begun: dict[str, tuple[float, RunFolder]] = {}
+        """Programs that began to run a moment ago, and when to tell of it."""
         self.quitting = False
 
     def prepare(self) -> None:
@@ -100,7 +105,7 @@ class Runner:
         """Runs until told to quit."""
         self._fork()
         while not self.quitting:
-            for key, _ in self.selector.select(self._dismiss()):
+            for key, _ in self.selector.select(min(self._dismiss(), self._tell_begun())):
                 if key.fd in self.selector.get_map():  # one that came before it may have closed it
                     act: Callable[[], None] = key.data
                     act()
@@ -148,12 +153,12 @@ class Runner:
         self.selector.unregister(supervisor.channel)
         supervisor.channel.close()
 
-    def _dismiss(self) -> float | None:
+    def _dismiss(self) -> float:
         """Lets go of supervisors that wait for nothing; gives the seconds until the next may have waited for too long."""
         waiting = sorted(self._waiting(), key=lambda each: each.idle)
         while len(waiting) > 1 and (len(waiting) > IDLE or waiting[0].idle + IDLE_S < time.monotonic()):
             self._let_go(waiting.pop(0))
-        return max(0.0, waiting[0].idle + IDLE_S - time.monotonic()) + 0.1 if len(waiting) > 1 else None
+        return max(0.0, waiting[0].idle + IDLE_S - time.monotonic()) + 0.1 if len(waiting) > 1 else LONG_S
 
     def _fork(self) -> Supervisor:
         """Forks a supervisor."""
@@ -208,7 +213,7 @@ class Runner:
             elif noticed.name == EXIT:
                 self._tell(folder, ENDED)
             elif noticed.name == RUNNING_MARK:
-                self._tell(folder, RUNNING)
+                self.begun.setdefault(folder.name, (time.monotonic() + RUNNING_LATER_S, folder))
             elif noticed.name.startswith(LOCK):
                 self._look(folder)
 
@@ -220,7 +225,16 @@ class Runner:
             limits.clear_cells(self.means, cell)
         self._tell(folder, state.phase)
 
+    def _tell_begun(self) -> float:
+        """Tells of the programs that run for a while already; gives the seconds until the next."""
+        now = time.monotonic()
+        for due, folder in list(self.begun.values()):
+            if due <= now:
+                self._look(folder)
+        return max(0.0, min((due for due, _ in self.begun.values()), default=now + LONG_S) - now)
+
     def _tell(self, folder: RunFolder, phase: str) -> None:
+        self.begun.pop(folder.name, None)
         if phase and self.phases.get(folder.name) != phase:
             self.phases[folder.name] = phase
             if phase != STARTING and not self._waiting():

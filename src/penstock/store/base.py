@@ -87,6 +87,10 @@ class Work(Protocol):
         The future raises Stale (and Taken, Unmet), and then the wake is still leased."""
         ...
 
+    def wake(self, wake: Wake) -> Future[None]:
+        """Brings a wake that recovery would bring again: it waits for no disk."""
+        ...
+
     def retry(self, wake: Wake, again: float) -> Future[None]:
         """Gives the wake back after an error, due at `again` or when somebody moved it meanwhile, its tries kept."""
         ...

@@ -190,6 +190,13 @@ class SqliteWork:
 
         return self._given_back(apply, change)
 
+    def wake(self, wake: Wake) -> Future[None]:
+        future: Future[None] = Future()
+        future.set_running_or_notify_cancel()
+        settle = counted(Change(), future)
+        self._writer.put(Job(lambda run: work.put(run, wake), settle, durable=False, wakes=True))
+        return future
+
     def retry(self, wake: Wake, again: float) -> Future[None]:
         return self._given_back(lambda run: work.finish(run, wake, again, wake.tries), Change())
 
