@@ -1,0 +1,1 @@
+"""Other people's tests, run against a server of ours: `make conformance`."""

@@ -1,0 +1,24 @@
+"""A pytest plugin for ceph's s3-tests: buckets as they were when the suite was written.
+
+Since April 2023 a new bucket has no ACLs and blocks public access, at AWS as here. The suite supposes the opposite: its
+buckets are made with ObjectOwnership=ObjectWriter, and their public-access block is taken away.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.client import BaseClient
+
+call = BaseClient._make_api_call
+
+
+def make_api_call(self: Any, operation: str, params: dict[str, Any]) -> Any:
+    if operation != "CreateBucket":
+        return call(self, operation, params)
+    answer = call(self, operation, {"ObjectOwnership": "ObjectWriter", **params})
+    call(self, "DeletePublicAccessBlock", {"Bucket": params["Bucket"]})
+    return answer
+
+
+BaseClient._make_api_call = make_api_call
