@@ -32,6 +32,7 @@ from penstock.kernel import auth, cors, ids, sigv4
 from penstock.kernel.app import App
 from penstock.kernel.call import Call, Caller
 from penstock.kernel.errors import ServiceError, unserved
+from penstock.kernel.turns import Turn, Turns
 from penstock.settings import Settings
 from penstock.store.records import Change, Stale, StoreFailed, Taken, Unavailable, Unmet
 from penstock.wire import chunked, models, protocols
@@ -65,6 +66,7 @@ class Front:
     def __init__(self, app: App):
         self.app = app
         self.router = Router(app.services)
+        self.turns = Turns()
         self.hosts = {app.settings.host, "127.0.0.1", "localhost", "[::1]", socket.gethostname().lower()}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -190,40 +192,54 @@ class Front:
         self, operation: models.Operation, params: dict[str, Any], caller: Caller, region: str, request: Request,
         request_id: str,
     ) -> dict[str, Any]:  # fmt: skip
-        """Runs the operation until its change is committed: again when somebody wrote in between."""
+        """Runs the operation until its change is committed: again when somebody wrote in between, and then by turns."""
         now = self.app.clock.now()
-        function = self.app.function(operation)
-        slow = getattr(function, "slow", False)
-        for attempt in range(RERUNS):
-            call = Call(
-                app=self.app,
-                caller=caller,
-                service=operation.service.name,
-                operation=operation.name,
-                region=region,
-                params=params,
-                request_id=request_id,
-                now=now,
-                change=Change(),
-                run=request.run,
-                headers=request.headers,
-            )
-            try:
-                if slow:
-                    result = await asyncio.get_running_loop().run_in_executor(None, self.app.perform, call, operation)
-                else:
-                    result = self.app.perform(call, operation)
-                if call.change:
-                    await self.app.store.commit_async(call.change)
-                return result
-            except (Stale, Taken):
-                if attempt == RERUNS - 1:
-                    raise
-            except Unmet:
-                raise ServiceError(
-                    "PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412
-                ) from None
+        turn: Turn | None = None
+        try:
+            for attempt in range(RERUNS):
+                call = Call(
+                    app=self.app,
+                    caller=caller,
+                    service=operation.service.name,
+                    operation=operation.name,
+                    region=region,
+                    params=params,
+                    request_id=request_id,
+                    now=now,
+                    change=Change(),
+                    run=request.run,
+                    headers=request.headers,
+                )
+                result = await self.perform_once(call, operation)
+                if turn is None and (ref := self.turns.contended(call.change)):
+                    turn = await self.turns.take(ref)
+                    continue  # what was read may be written by now
+                try:
+                    if call.change:
+                        await self.app.store.commit_async(call.change)
+                    return result
+                except (Stale, Taken) as lost:
+                    if attempt == RERUNS - 1:
+                        raise
+                    if turn is None or turn.ref != lost.ref:
+                        if turn is not None:
+                            turn.give_back()  # nobody waits at one document with another held
+                            turn = None
+                        turn = await self.turns.take(lost.ref)
+        except Unmet:
+            raise ServiceError(
+                "PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412
+            ) from None
+        finally:
+            if turn is not None:
+                turn.give_back()
         raise AssertionError("the last attempt raises")
+
+    async def perform_once(self, call: Call, operation: models.Operation) -> dict[str, Any]:
+        """Runs an operation here, or beside the event loop where it may take long."""
+        if getattr(self.app.function(operation), "slow", False):
+            return await asyncio.get_running_loop().run_in_executor(None, self.app.perform, call, operation)
+        return self.app.perform(call, operation)
 
     async def post(self, request: Request, receive: Receive, request_id: str, route: list[models.Operation]) -> Reply:
         """Takes a browser's form: its policy stands for a signature."""

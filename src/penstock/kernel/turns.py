@@ -1,0 +1,55 @@
+"""Turns at documents that several requests want to write at once.
+
+A request whose change turned out stale waits for its turn at that document, reads again, and writes while the others wait: the one
+that is slow would lose against quicker ones for ever. Those that come new see that there are turns before they write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from penstock.store.records import Change, Ref
+
+
+class Turns:
+    """The turns of one event loop. A document without waiters has none, and costs a look into an empty dict."""
+
+    def __init__(self) -> None:
+        self._locks: dict[Ref, tuple[asyncio.Lock, int]] = {}
+
+    def contended(self, change: Change) -> Ref | None:
+        """A document of the change at which there are turns."""
+        if not self._locks:
+            return None
+        return next(
+            (each.ref for each in (*change.puts, *change.deletes, *change.reads) if each.ref in self._locks), None
+        )
+
+    async def take(self, ref: Ref) -> Turn:
+        """Waits for a turn; first come, first served."""
+        lock, count = self._locks.get(ref) or (asyncio.Lock(), 0)
+        self._locks[ref] = lock, count + 1
+        try:
+            await lock.acquire()
+        except BaseException:
+            self._leave(ref)
+            raise
+        return Turn(self, ref, lock)
+
+    def _leave(self, ref: Ref) -> None:
+        lock, count = self._locks[ref]
+        if count == 1:
+            del self._locks[ref]
+        else:
+            self._locks[ref] = lock, count - 1
+
+
+class Turn:
+    """Somebody's turn at a document, until it is given back."""
+
+    def __init__(self, turns: Turns, ref: Ref, lock: asyncio.Lock):
+        self.ref, self._turns, self._lock = ref, turns, lock
+
+    def give_back(self) -> None:
+        self._lock.release()
+        self._turns._leave(self.ref)
