@@ -24,10 +24,13 @@ LENGTH, TIMES, KILLS = 4, 2, 3
 
 
 def step(role: str, name: str, *needs: str) -> dict[str, Any]:
-    return {"Name": name, "Type": "Processing", "DependsOn": list(needs), "CacheConfig": {"Enabled": True}, "Arguments": {
+    """A step that says to its program which jobs came before."""
+    before = {f"AFTER_{need}": {"Get": f"Steps.{need}.ProcessingJobName"} for need in needs}
+    return {"Name": name, "Type": "Processing", "CacheConfig": {"Enabled": True}, "RetryPolicies": POLICIES, "Arguments": {
         "ProcessingResources": {"ClusterConfig": {"InstanceType": "ml.t3.medium", "InstanceCount": 1, "VolumeSizeInGB": 1}},
         "AppSpecification": {"ImageUri": PLAIN, "ContainerEntrypoint": ["python3", "-c", "pass"]}, "RoleArn": role,
-    }, "RetryPolicies": POLICIES}  # fmt: skip
+        **({"Environment": before} if before else {}),
+    }}  # fmt: skip
 
 
 def definition(role: str) -> str:
@@ -35,7 +38,7 @@ def definition(role: str) -> str:
     return json.dumps({"Version": "2020-12-01", "Steps": [step(role, "T"), step(role, "R"), *chain]})
 
 
-def run(clan: Clan, chance: random.Random, **members: Any) -> dict[str, dict[str, Any]]:
+def run(clan: Clan, chance: random.Random, **members: Any) -> tuple[str, dict[str, dict[str, Any]]]:
     """The steps of an execution during which the engine is killed, and killed again."""
     sm = clan.client("sagemaker")
     arn = sm.start_pipeline_execution(PipelineName="killed", **members)["PipelineExecutionArn"]
@@ -49,7 +52,7 @@ def run(clan: Clan, chance: random.Random, **members: Any) -> dict[str, dict[str
     )  # fmt: skip
     assert status == "Succeeded"
     listed = sm.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
-    return {each["StepName"]: each for each in listed}
+    return arn, {each["StepName"]: each for each in listed}
 
 
 def test_attempts_hits_and_results_are_neither_lost_nor_made_twice(tmp_path: Path) -> None:
@@ -62,7 +65,7 @@ def test_attempts_hits_and_results_are_neither_lost_nor_made_twice(tmp_path: Pat
         for kind, target in FAULTS.items():
             made = clan.penstock("fault", "add", kind, target, "--times", str(TIMES))
             assert f"{kind} for {target}, {TIMES} more" in made.stdout, made.stderr
-        first = run(clan, chance)
+        arn, first = run(clan, chance)
         assert {name: each["AttemptCount"] for name, each in first.items()} == {
             "T": TIMES + 1, "R": TIMES + 1, **{f"S{n}": 1 for n in range(LENGTH)}
         }  # fmt: skip
@@ -71,10 +74,19 @@ def test_attempts_hits_and_results_are_neither_lost_nor_made_twice(tmp_path: Pat
         ended = [job["ProcessingJobStatus"] for job in jobs]
         assert (ended.count("Completed"), ended.count("Failed")) == (LENGTH + 2, TIMES)
 
-        second = run(clan, chance)
+        _, second = run(clan, chance)
         assert {name: each["Metadata"] for name, each in second.items()} == {
             n: each["Metadata"] for n, each in first.items()
         }
         assert all("CacheHitResult" in each for each in second.values())
+        assert len(sm.list_processing_jobs(MaxResults=100)["ProcessingJobSummaries"]) == len(jobs)
+
+        chosen = {"SelectedSteps": [{"StepName": "S1"}, {"StepName": "S2"}], "SourcePipelineExecutionArn": arn}
+        _, third = run(clan, chance, SelectiveExecutionConfig=chosen)
+        assert {name: "SelectiveExecutionResult" in each for name, each in third.items()} == {
+            "S0": True,
+            "S1": False,
+            "S2": False,
+        }
         assert len(sm.list_processing_jobs(MaxResults=100)["ProcessingJobSummaries"]) == len(jobs)
         assert workload.failures(clan.log()) == []

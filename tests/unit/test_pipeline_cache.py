@@ -15,6 +15,7 @@ import pytest
 from penstock.kernel.clock import Clock
 from penstock.services.sagemaker.pipelines import cachekeys
 from penstock.services.sagemaker.pipelines.explain import explain
+from penstock.services.sagemaker.tuning.state import JOB as TUNING
 from penstock.settings import CACHES
 from penstock.store.records import Change, ObjectPut, ObjectRow, Query
 from tests.unit.test_pipeline_engine import ROLE, TOKEN, Works, gate, pipeline, processing, works
@@ -226,6 +227,33 @@ def test_the_key_of_a_tuning_step_leaves_out_resources_of_its_one_definition_onl
     assert picked["TrainingJobDefinition"] == {"StaticHyperParameters": {"a": "1"}}
     assert picked["TrainingJobDefinitions"] == arguments["TrainingJobDefinitions"]
     assert "Tags" not in picked
+
+
+def test_a_tuning_step_is_cached(works: Works) -> None:
+    for verb, made in (("Create", works._create(TUNING)), ("Describe", works._describe(TUNING))):
+        works.app._functions["sagemaker", f"{verb}HyperParameterTuningJob"] = made
+
+    def tuning(count: int, instances: int) -> dict[str, Any]:
+        limits = {"MaxNumberOfTrainingJobs": count, "MaxParallelTrainingJobs": 1}
+        whole = training("T", HyperParameters={})["Arguments"]
+        definition = {n: v for n, v in whole.items() if n != "HyperParameters"} | {"StaticHyperParameters": {"a": "1"}}
+        definition["ResourceConfig"] = {"InstanceCount": instances, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}
+        config = {"Strategy": "Random", "ResourceLimits": limits}
+        arguments = {"HyperParameterTuningJobConfig": config, "TrainingJobDefinition": definition}
+        return {"Name": "Tune", "Type": "Tuning", "CacheConfig": ON, "Arguments": arguments}
+
+    works.create(pipeline(tuning(3, 1)))
+    first = works.start()
+    works.look(first)
+    job = works.job(first, "Tune")
+    job.status = job.body["HyperParameterTuningJobStatus"] = "Completed"
+    works.app.store.commit(Change(puts=[job]))
+    works.look(first)
+    for step, status, source in ((tuning(3, 2), "Succeeded", first), (tuning(4, 1), "Executing", None)):
+        works("UpdatePipeline", PipelineName="Flowers", PipelineDefinition=json.dumps(pipeline(step)))
+        arn = works.start()
+        works.look(arn)
+        assert (works.statuses(arn), hits(works, arn)) == ({"Tune": status}, {"Tune": source})
 
 
 def test_names_and_pipelines_keep_results_apart(works: Works) -> None:

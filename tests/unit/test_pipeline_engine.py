@@ -417,11 +417,19 @@ def test_a_property_file_that_cannot_be_read_fails_the_gate_and_says_what_is_the
         raise AssertionError(works.steps(arn)["Gate"]["FailureReason"])
 
 
-def test_a_step_of_a_type_that_is_not_run_yet_fails_and_says_so(works: Works) -> None:
-    works.create(pipeline({"Name": "Spark", "Type": "EMR", "Arguments": {"ClusterId": "j-1"}}))
+@pytest.mark.parametrize(("kind", "told"), [
+    ("EMR", "ClientError: A step of the type EMR needs Amazon EMR, which is not on this machine: Penstock does not run it."),
+    ("AutoML", "ClientError: A step of the type AutoML needs SageMaker Autopilot, which is not on this machine: "
+               "Penstock does not run it."),
+    ("QualityCheck", "ClientError: A step of the type QualityCheck is not run yet."),
+    ("ClarifyCheck", "ClientError: A step of the type ClarifyCheck is not run yet."),
+    ("Callback", "ClientError: A step of the type Callback is not run yet."),
+])  # fmt: skip
+def test_a_step_of_a_type_that_is_not_run_is_taken_in_a_definition_and_fails_at_once(works: Works, kind: str, told: str) -> None:
+    works.create(pipeline({"Name": "Other", "Type": kind, "Arguments": {"ClusterId": "j-1"}}))
     arn = works.start()
     works.look(arn)
-    assert works.steps(arn)["Spark"]["FailureReason"] == "Penstock does not run steps of the type EMR yet."
+    assert works.steps(arn)["Other"]["FailureReason"] == told
     assert works.describe(arn)["PipelineExecutionStatus"] == "Failed"
 
 

@@ -52,6 +52,13 @@ TYPES = EXECUTED | {
     "ForEach", "HubContent",
 }  # fmt: skip
 
+FOREIGN = {
+    "EMR": "Amazon EMR", "EMRServerless": "Amazon EMR Serverless", "AutoML": "SageMaker Autopilot", "Athena": "Amazon Athena",
+    "BedrockCustomModel": "Amazon Bedrock", "BedrockCustomModelDeployment": "Amazon Bedrock",
+    "BedrockModelImport": "Amazon Bedrock", "BedrockProvisionedModelThroughput": "Amazon Bedrock", "HubContent": "SageMaker JumpStart",
+}  # fmt: skip
+"""Types of steps that are taken in a definition, as at AWS, and need a service that only AWS has."""
+
 REQUIRED: dict[str, tuple[str, ...]] = {
     "Processing": ("ProcessingResources.ClusterConfig", "AppSpecification.ImageUri", "RoleArn"),
     "Training": ("AlgorithmSpecification", "OutputDataConfig.S3OutputPath", "RoleArn"),

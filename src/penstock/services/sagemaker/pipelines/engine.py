@@ -14,7 +14,7 @@ from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker import faults
 from penstock.services.sagemaker.pipelines import conditions, jobs, retries
 from penstock.services.sagemaker.pipelines.cache import Cache, Verdict
-from penstock.services.sagemaker.pipelines.checks import EXECUTED
+from penstock.services.sagemaker.pipelines.checks import EXECUTED, FOREIGN
 from penstock.services.sagemaker.pipelines.definition import Definition, Step
 from penstock.services.sagemaker.pipelines.events import move_execution, tell_step
 from penstock.services.sagemaker.pipelines.experiments import configure, note_end, note_start
@@ -205,7 +205,9 @@ class Look:
         elif step.type in EXECUTED:
             self.make(step)
         else:
-            self.end(step.name, "Failed", f"Penstock does not run steps of the type {step.type} yet.")
+            foreign = FOREIGN.get(step.type)
+            told = f"needs {foreign}, which is not on this machine: Penstock does not run it" if foreign else "is not run yet"
+            self.end(step.name, "Failed", f"ClientError: A step of the type {step.type} {told}.")
 
     def decide(self, step: Step) -> None:
         """Evaluates a Condition step: all of its conditions must hold.
