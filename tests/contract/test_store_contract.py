@@ -71,6 +71,13 @@ class StoreContract:
     """Inherit, and give the fixtures `store` and `work` (None where the driver has none)."""
 
     # --- documents
+    def test_the_newest_below_each_parent_is_found_by_one_look(self, store: Store) -> None:
+        puts = [doc(f"{parent}{n}", parent=parent, created=NOW + n) for parent in "ab" for n in range(3)]
+        store.commit(Change(puts=[*puts, doc("other", kind="sagemaker.trial", parent="a", created=NOW + 9)]))
+        found = store.latest("sagemaker.model", "1", "us-east-1", ["a", "b", "none", "a"])
+        assert found == {"a": NOW + 2, "b": NOW + 2}
+        assert store.latest("sagemaker.model", "1", "us-east-1", []) == {}
+
     def test_a_document_comes_back_as_it_was_put(self, store: Store) -> None:
         given = doc(
             "a",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -31,6 +31,10 @@ class Store(Protocol):
         ...
 
     def count(self, query: Query) -> int: ...
+    def latest(self, kind: str, account: str, region: str, parents: Sequence[str]) -> dict[str, float]:
+        """When the newest document of a kind below each parent (at most 400 of them) was made; none for one without."""
+        ...
+
     def tags(self, arn: str) -> dict[str, str]: ...
     def tagged(self, account: str, region: str) -> dict[str, dict[str, str]]:
         """The tags of every resource whose ARN names this account and region ("" for what has no region)."""

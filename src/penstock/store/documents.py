@@ -168,6 +168,16 @@ def page(query: Query) -> tuple[str, dict[str, Any]]:
     return f"SELECT {COLUMNS} FROM documents WHERE {' AND '.join(where)} ORDER BY {ordered} LIMIT :limit", given
 
 
+def latest(kind: str, account: str, region: str, parents: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The statement and parameters of when each parent's newest document of a kind was made: an end of an index each."""
+    given: dict[str, Any] = {"kind": kind, "account": account, "region": region}
+    given |= {f"parent{number}": parent for number, parent in enumerate(parents)}
+    own = "kind = :kind AND account = :account AND region = :region AND parent <> ''"
+    terms = [f"SELECT :{each}, (SELECT max(created) FROM documents WHERE parent = :{each} AND {own})"
+             for each in list(given)[3:]]  # fmt: skip
+    return " UNION ALL ".join(terms), given
+
+
 def count(query: Query) -> tuple[str, dict[str, Any]]:
     """The statement and parameters that count what the filters let through, whatever the page."""
     where, given = _filters(query)

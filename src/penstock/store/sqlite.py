@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,6 +95,10 @@ class SqliteReads:
 
     def count(self, query: Query) -> int:
         return int(self._run(*documents.count(query)).fetchone()[0])
+
+    def latest(self, kind: str, account: str, region: str, parents: Sequence[str]) -> dict[str, float]:
+        rows = self._run(*documents.latest(kind, account, region, parents)).fetchall() if parents else []
+        return {parent: created for parent, created in rows if created is not None}
 
     def tags(self, arn: str) -> dict[str, str]:
         return dict(self._run(documents.TAGS, {"arn": arn}).fetchall())

@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 from penstock.kernel import ids
-from penstock.kernel.call import Call
+from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError, invalid
 from penstock.kernel.pages import cut
 from penstock.services.sagemaker.people import author
@@ -78,9 +78,17 @@ def list_pipelines(call: Call) -> dict[str, Any]:
     """Lists pipelines, newest first."""
     if "PipelineNamePrefix" in call.params:
         call.params["NamePrefix"] = call.params["PipelineNamePrefix"]
-    return PIPELINE.page(call, "PipelineSummaries", show=lambda pipeline: _summarise(call, pipeline))
+    answer = PIPELINE.page(call, "PipelineSummaries")
+    shown = answer["PipelineSummaries"]
+    names = [pipeline["PipelineName"] for pipeline in shown]
+    last = call.app.store.latest(EXECUTION.kind, call.account, call.region, names)
+    for pipeline in shown:
+        if pipeline["PipelineName"] in last:
+            pipeline["LastExecutionTime"] = last[pipeline["PipelineName"]]
+    return answer
 
 
+@slow
 def delete_pipeline(call: Call) -> dict[str, Any]:
     """Deletes a pipeline with its versions and executions, none of which may run."""
     pipeline = PIPELINE.get(call)
@@ -397,8 +405,3 @@ def _resolve_experiment(call: Call, execution: Document, definition: Definition)
     except Unresolved as why:
         raise invalid(f"PipelineExperimentConfig: {why}") from None
     execution.body["PipelineExperimentConfig"] = {name: to_text(value) for name, value in config.items()}
-
-
-def _summarise(call: Call, pipeline: Document) -> dict[str, Any]:
-    last = _executions(call, pipeline, limit=1)
-    return PIPELINE.describe(pipeline) | ({"LastExecutionTime": last[0].created} if last else {})
