@@ -231,3 +231,10 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
     yield made
     down = made.penstock("down", "--jobs")
     assert down.returncode == 0, down.stderr
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])

@@ -18,7 +18,7 @@ LOOK_S = 0.3
 
 
 def logs(
-    of: Annotated[str, typer.Argument(help="An execution's id or ARN, or the name of a training or processing job.")],
+    of: Annotated[str, typer.Argument(help="An execution's id or ARN, or the name of a training, processing or transform job.")],
     step: Annotated[str | None, typer.Option("--step", "-s", help="Only this step of the execution.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job or execution ends.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
@@ -127,18 +127,17 @@ def job_named(clients: Clients, name: str) -> tuple[str, str, str]:
     for kind, describe in (
         ("TrainingJob", sagemaker.describe_training_job),
         ("ProcessingJob", sagemaker.describe_processing_job),
+        ("TransformJob", sagemaker.describe_transform_job),
     ):
         try:
             describe(**{f"{kind}Name": name})
         except sagemaker.exceptions.ClientError:
             continue
         return "", dag.LOG_GROUPS[kind], name
-    raise Refused(f"No execution, training job or processing job is called {name!r}.")
+    raise Refused(f"No execution, training, processing or transform job is called {name!r}.")
 
 
 def job_over(clients: Clients, group: str, job: str) -> bool:
     kind = next(k for k, g in dag.LOG_GROUPS.items() if g == group)
-    describe = getattr(
-        clients["sagemaker"], {"TrainingJob": "describe_training_job", "ProcessingJob": "describe_processing_job"}[kind]
-    )
+    describe = getattr(clients["sagemaker"], f"describe_{kind.removesuffix('Job').lower()}_job")
     return describe(**{f"{kind}Name": job})[f"{kind}Status"] in ("Completed", "Failed", "Stopped")

@@ -1,4 +1,4 @@
-"""What training and processing jobs share: the checks at creation, and the way from a job to its run and back.
+"""What training, processing and transform jobs share: the checks at creation, and the way from a job to its run and back.
 
 begin        at creation: the run's credentials, the first event, the first look
 look_at      one look of the engine: starts the run, follows it, publishes what it left, cleans up
@@ -53,7 +53,11 @@ DEFAULT_RUNTIME_S = 86400
 FINAL = frozenset({"Completed", "Failed", "Stopped"})
 MAKERS = {"_execution": "sagemaker.pipeline-execution", "_tuning": "sagemaker.tuning-job"}
 """The member of a job that says who made it (account, region, name), and what kind that is."""
-NOUNS = {"sagemaker.training-job": "training job", "sagemaker.processing-job": "processing job"}
+NOUNS = {
+    "sagemaker.training-job": "training job",
+    "sagemaker.processing-job": "processing job",
+    "sagemaker.transform-job": "transform job",
+}
 
 
 @dataclass(slots=True)
@@ -66,6 +70,8 @@ class Program:
     given: dict[str, str] = field(default_factory=dict)
     """The user's."""
     inputs: list[Input] = field(default_factory=list)
+    mounts: list[Mount] = field(default_factory=list)
+    """Beside those of the job's own image."""
     folders: list[str] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     instances: list[Instance] = field(default_factory=list)
@@ -97,6 +103,10 @@ class Kind:
     """Shows that the program runs, since a moment; whether that is news."""
     end: Callable[[Call, Document, RunState, str | None], None]
     """Moves the document to its last status. Takes the end, and a reason where it is not the program's."""
+    others: Callable[[Document], Sequence[str]] = lambda document: ()
+    """Further images, which must be ready before `plan` is asked."""
+    resumed: bool = False
+    """Whether answers go up while it runs, and a lost run is planned anew: `plan` leaves out what is `_published`."""
 
 
 # --- names
@@ -291,8 +301,8 @@ def _specify(call: Call, kind: Kind, document: Document) -> tuple[RunSpec, str]:
     Raises: _NotYet; ImageError; ServiceError, where the job cannot be run as it is.
     """
     images: Images = call.app.images
-    environment = images.look(kind.image(document))
-    if environment is None:
+    environment, *others = [images.look(uri) for uri in (kind.image(document), *kind.others(document))]
+    if environment is None or None in others:
         raise _NotYet(IMAGE_LOOK_S)
     key = call.find(auth.key_ref(document.body["_key"]))
     if key is None:  # it must be there before the program asks for anything
@@ -317,11 +327,11 @@ def _is_live(document: Document) -> bool:
     body = document.body
     entries = (body.get("ProcessingOutputConfig") or {}).get("Outputs") or []
     modes = {entry.get("S3Output", {}).get("S3UploadMode") for entry in entries}
-    return bool(body.get("CheckpointConfig")) or "Continuous" in modes
+    return bool(body.get("CheckpointConfig")) or "Continuous" in modes or "TransformOutput" in body
 
 
 def _recover(call: Call, kind: Kind, document: Document, state: RunState) -> float | None:
-    """A run whose supervisor is gone: it published nothing, so it may be tried again, once."""
+    """A run whose supervisor is gone may be tried again, once: from the beginning, or from what is published."""
     if document.status == "Stopping":
         return _end(call, kind, document, RunState(ENDED, reason="stopped", ended=call.now))
     if state.attempt >= ATTEMPTS:
@@ -331,7 +341,9 @@ def _recover(call: Call, kind: Kind, document: Document, state: RunState) -> flo
         call.app.logs.append(file, call.now, f"penstock: the run was lost; attempt {state.attempt + 1} begins.")
     runs: Executor = call.app.runs
     spec = None
-    if document.body.get("CheckpointConfig"):  # what went up before the loss is what the next attempt goes on from
+    if kind.resumed and state.results and _publish(call, kind, document, state):
+        kind.resource.save(call, document)
+    if kind.resumed or document.body.get("CheckpointConfig"):  # what went up before the loss is what the next attempt goes on from
         try:
             spec, _ = _specify(call, kind, document)
         except _NotYet as wait:
@@ -483,10 +495,10 @@ def _inputs(staged: Sequence[staging.Staged]) -> list[Input]:
 def _give_key(call: Call, document: Document) -> None:
     """Makes the credentials that the job's program has: its role's, and of no use to anybody but its run."""
     body = document.body
-    role = body["RoleArn"]
+    role = body.get("RoleArn") or body.get("_role", "")
     caller = Caller(
         account=document.account,
-        arn=f"arn:aws:sts::{document.account}:assumed-role/{role.rsplit('/', 1)[-1]}/SageMaker",
+        arn=f"arn:aws:sts::{document.account}:assumed-role/{role.rsplit('/', 1)[-1] or 'SageMaker'}/SageMaker",
         run=body["_run"],
     )
     limit = float(body.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_RUNTIME_S))
@@ -516,7 +528,7 @@ def _assemble(
     maker = next((document.body[member] for member in MAKERS if member in document.body), None)
     return RunSpec(
         name=document.body["_run"], command=program.command, env=env, cwd=image.cwd,
-        mounts=[*image.mounts, *(Mount(folder, folder) for folder in folders)], inputs=program.inputs,
+        mounts=[*image.mounts, *program.mounts, *(Mount(folder, folder) for folder in folders)], inputs=program.inputs,
         folders=program.folders, outputs=program.outputs, instances=program.instances,
         blobs=str(app.settings.data / "blobs"), cpus=machine.share, memory_bytes=machine.memory_bytes,
         disk_bytes=max(1, program.volume_gib) << 30, timeout_s=program.runtime_s, grace_s=app.settings.grace_s,

@@ -64,7 +64,8 @@ def _running(call: Call, job: Document) -> list[Document]:
 
 def _instances(body: Mapping[str, Any]) -> dict[str, int]:
     """How many instances of each type a job has."""
-    resources = body.get("ResourceConfig") or body.get("ProcessingResources", {}).get("ClusterConfig") or {}
+    processing = body.get("ProcessingResources", {}).get("ClusterConfig")
+    resources = body.get("ResourceConfig") or processing or body.get("TransformResources") or {}
     counted: dict[str, int] = {}
     for host in contract.hosts_of(resources):
         counted[host.instance_type] = counted.get(host.instance_type, 0) + 1

@@ -44,9 +44,9 @@ PARAMETER_TYPES = {
 }
 
 MAX_DEPTH = 100
-EXECUTED = frozenset({"Processing", "Training", "Tuning", "Model", "RegisterModel", "Condition", "Fail"})
+EXECUTED = frozenset({"Processing", "Training", "Tuning", "Transform", "Model", "RegisterModel", "Condition", "Fail"})
 TYPES = EXECUTED | {
-    "Transform", "Callback", "Lambda", "QualityCheck", "ClarifyCheck", "EMR", "EMRServerless", "AutoML",
+    "Callback", "Lambda", "QualityCheck", "ClarifyCheck", "EMR", "EMRServerless", "AutoML",
     "EndpointConfig", "Endpoint", "InferenceComponent", "BedrockCustomModel", "BedrockCustomModelDeployment",
     "BedrockModelImport", "BedrockProvisionedModelThroughput", "Lineage", "NotebookJob", "Job", "Athena", "Cleanup",
     "ForEach", "HubContent",
@@ -72,6 +72,7 @@ MOST: dict[str, tuple[tuple[str, int], ...]] = {
 CREATED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "Processing": ("CreateProcessingJob", ("ProcessingJobName",)),
     "Training": ("CreateTrainingJob", ("TrainingJobName",)),
+    "Transform": ("CreateTransformJob", ("TransformJobName",)),
     "Model": ("CreateModel", ("ModelName",)),
     "RegisterModel": ("CreateModelPackage", ("ModelPackageName",)),
 }

@@ -12,8 +12,16 @@ from penstock.services.sagemaker.pipelines.definition import Step
 from penstock.services.sagemaker.pipelines.jobs import attempt
 from penstock.store.records import Document
 
-SUFFIXES = {"sagemaker.processing-job": "aws-processing-job", "sagemaker.training-job": "aws-training-job"}
-SOURCES = {"sagemaker.processing-job": "SageMakerProcessingJob", "sagemaker.training-job": "SageMakerTrainingJob"}
+SUFFIXES = {
+    "sagemaker.processing-job": "aws-processing-job",
+    "sagemaker.training-job": "aws-training-job",
+    "sagemaker.transform-job": "aws-transform-job",
+}
+SOURCES = {
+    "sagemaker.processing-job": "SageMakerProcessingJob",
+    "sagemaker.training-job": "SageMakerTrainingJob",
+    "sagemaker.transform-job": "SageMakerTransformJob",
+}
 STATUSES = {"Succeeded": "Completed", "Failed": "Failed", "Stopped": "Stopped"}
 NAMED = ("ExperimentName", "TrialName")
 
@@ -21,7 +29,7 @@ NAMED = ("ExperimentName", "TrialName")
 def configure(call: Call, execution: Document, step: Step, arguments: dict[str, Any]) -> None:
     """Puts the run's experiment into a job's arguments; makes it first, when it is the run's first job."""
     config = execution.body.get("PipelineExperimentConfig")
-    if not config or step.type not in ("Processing", "Training"):
+    if not config or step.type not in ("Processing", "Training", "Transform"):
         return
     if "_experiment" not in execution.body:
         execution.body["_experiment"] = _prepare(call, config)

@@ -15,7 +15,11 @@ KINDS = {maker.metadata: kind for kind, maker in jobs.MAKERS.items()}
 """The type of a step, by what its metadata names."""
 
 
-NOUNS = {"sagemaker.processing-job": "ProcessingJob", "sagemaker.training-job": "TrainingJob"}
+NOUNS = {
+    "sagemaker.processing-job": "ProcessingJob",
+    "sagemaker.training-job": "TrainingJob",
+    "sagemaker.transform-job": "TransformJob",
+}
 """What can be stopped."""
 
 

@@ -49,6 +49,7 @@ MAKERS = {
     "Processing": Maker("ProcessingJob", "ProcessingJob"),
     "Training": Maker("TrainingJob", "TrainingJob"),
     "Tuning": Maker("HyperParameterTuningJob", "TuningJob", name_most=32),
+    "Transform": Maker("TransformJob", "TransformJob"),
     "Model": Maker("Model", "Model", stoppable=False),
     "RegisterModel": Maker("ModelPackage", "RegisterModel", describe_by="ModelPackageName", stoppable=False),
 }
