@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
 import sys
+from typing import Any
 
 import typer
+from typer.main import get_command
 
 from penstock import Refused, __version__
 
@@ -59,6 +62,16 @@ def application(only: str | None = None) -> typer.Typer:
     return app
 
 
+def hide_flag_types(command: Any) -> None:
+    """Has --help show no type beside flags, which take no value."""
+    context = typer.Context(command, help_option_names=["-h", "--help"])
+    for option in [*command.params, command.get_help_option(context)]:
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        hide_flag_types(inner)
+
+
 def version(wanted: bool) -> None:
     if wanted:
         print(f"penstock {__version__}")
@@ -75,7 +88,11 @@ def main() -> None:
     """Runs the command line; a refusal is one sentence on stderr."""
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        application(first if first in COMMANDS else None)()
+        if first != "serve":  # the server's processes have ways of their own
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the terminal is put right
+        command = get_command(application(first if first in COMMANDS else None))
+        hide_flag_types(command)
+        command()
     except Refused as no:
         print(f"penstock: {no}", file=sys.stderr)
         sys.exit(2)

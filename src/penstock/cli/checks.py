@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -98,8 +99,10 @@ def _ports(settings: Settings) -> Check:
             return Check(
                 "ports",
                 "bad",
-                f"{settings.host}:{port}: {fault.strerror}.",
-                "penstock up --port 0 --doorway-port 0   (takes free ones)",
+                f"Another program listens on {settings.host}:{port}."
+                if fault.errno == errno.EADDRINUSE
+                else f"{settings.host}:{port} cannot be used: {os.strerror(fault.errno or 0)}.",
+                "penstock up --detach --port 0 --doorway-port 0   (takes free ones; other commands find it there)",
             )
     return Check("ports", "good", f"{settings.host}:{settings.port} and :{settings.doorway_port} are free.")
 

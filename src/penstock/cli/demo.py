@@ -40,7 +40,7 @@ def demo(
     data: DataOption = None,
 ) -> None:
     """Run the main job on real data: an unmodified SageMaker SDK script, from raw data to an approved model."""
-    out = Console(highlight=False, stderr=as_json)
+    out = Console(highlight=False, stderr=as_json, soft_wrap=True)
     settings = world.settings_of(data)
     folder = example_folder()
     began = time.time()

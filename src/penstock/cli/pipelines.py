@@ -78,9 +78,17 @@ def follow(clients: Clients, arn: str, as_json: bool) -> dict[str, Any]:
         while not view.look():
             time.sleep(dag.LOOK_S)
         return dag.summary(view)
-    execution = dag.follow(clients, arn, console)
+    try:
+        execution = dag.follow(clients, arn, console)
+    except (KeyboardInterrupt, SystemExit):
+        console.print(
+            f"The execution goes on. To stop it: [green]penstock exec -- aws sagemaker stop-pipeline-execution "
+            f"--pipeline-execution-arn {arn}[/green]",
+            soft_wrap=True,
+        )
+        raise
     if reason := execution.get("FailureReason"):
-        console.print(f"[red]{reason}[/red]", soft_wrap=True)
+        console.print(reason, style="red", soft_wrap=True, markup=False)
         console.print(f"The logs: [green]penstock logs {arn.rpartition('/')[2]}[/green]")
     return execution
 

@@ -18,7 +18,7 @@ from penstock.settings import Settings
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        "--data", help="Data folder [env PENSTOCK_DATA; default ~/.local/share/penstock].", show_default=False
+        "--data", help="Data folder (else PENSTOCK_DATA, else ~/.local/share/penstock).", show_default=False
     ),
 ]
 
