@@ -307,3 +307,14 @@ def test_a_quota_that_is_none_is_told() -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match=r"ml\.m5\.large=2"):
         quotas.parse("ml.m5.large=2")
+
+
+def test_fifty_that_are_due_at_once_are_begun_in_batches(works: Works, later: Later) -> None:
+    strike(works, "throttling", "*", 50)
+    arn = begin(works, *(processing(f"S{n}") for n in range(50)))
+    assert set(works.statuses(arn).values()) == {"Starting"}
+    later.ahead_s += 60
+    assert works.world.step(works.document(arn)) == 0.0
+    assert list(works.statuses(arn).values()).count("Executing") == 16
+    works.look(arn)
+    assert set(works.statuses(arn).values()) == {"Executing"}

@@ -130,12 +130,12 @@ class Look:
 
     def try_again(self) -> None:
         """Makes the next attempt of the steps whose pause is over."""
-        for name in self.running:
+        due = [name for name in self.running if self.entries[name].get("due", math.inf) <= self.call.now]
+        for name in due[:BATCH]:
             entry = self.entries[name]
-            if entry.get("due", math.inf) <= self.call.now:
-                del entry["due"]
-                entry["attempt"] += 1
-                self.make(self.definition.steps[name])
+            del entry["due"]
+            entry["attempt"] += 1
+            self.make(self.definition.steps[name])
 
     def fail(self, step: Step, reason: str, kind: str | None, verdict: Verdict | None = None) -> None:
         """Ends a step as failed, or has it wait for its next attempt where a retry policy is for its kind of failure."""
