@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from xml.etree import ElementTree
 
@@ -305,7 +306,15 @@ def scalar(shape: Any) -> Callable[[Any], str]:
     if shape.type_name == "timestamp":
         made: Callable[[Any], str] = moment_text(shape.serialization.get("timestampFormat", "iso8601"))
         return made
+    if shape.type_name == "string" and shape.enum:
+        return _word_text
     return _TEXT[shape.type_name]
+
+
+@lru_cache(maxsize=1024)
+def _word_text(value: Any) -> str:
+    """One of a few words, escaped once."""
+    return escape(str(value))
 
 
 def namespace(shape: Any) -> str:
