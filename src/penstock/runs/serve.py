@@ -20,6 +20,8 @@ from penstock.runs.supervisor import supervise
 
 SERVED = 200
 """How many runs a supervisor serves before another takes its place: what it may have lost track of goes with it."""
+COLLECTED = 16
+"""After how many runs the garbage is collected, while no run is there to wait for it."""
 READY, DONE, CANNOT = b"ready", b"done", b"cannot"
 """What a supervisor says to the runner: it waits for a run; its run is over; it cannot take this one, another can."""
 
@@ -39,7 +41,7 @@ class Server:
         """Serves until the runner closes the channel, or is gone, or enough was served."""
         limits.limit_self("pids" in self._means.folders)
         try:
-            for _ in range(SERVED):
+            for number in range(SERVED):
                 self._ready()
                 self._channel.send(READY)
                 while (path := self._channel.recv(8192)) and not self._take(RunFolder(Path(os.fsdecode(path)))):
@@ -47,7 +49,8 @@ class Server:
                 if not path or self._spent:
                     return
                 self._channel.send(DONE)
-                gc.collect()
+                if number % COLLECTED == 0:
+                    gc.collect()
         except (BrokenPipeError, ConnectionResetError):  # the runner is gone
             return
         finally:
