@@ -15,6 +15,7 @@ import pytest
 from penstock.kernel.clock import Clock
 from penstock.services.sagemaker.pipelines import cachekeys
 from penstock.services.sagemaker.pipelines.explain import explain
+from penstock.services.sagemaker.transform.state import JOB as TRANSFORM
 from penstock.services.sagemaker.tuning.state import JOB as TUNING
 from penstock.settings import CACHES
 from penstock.store.records import Change, ObjectPut, ObjectRow, Query
@@ -469,21 +470,41 @@ def test_by_content_a_step_is_found_again_after_one_that_ran_again_with_the_same
     assert hits(works, second) == {"A": None, "B": first}
 
 
-def test_a_transform_is_keyed_by_what_its_model_is_made_of_not_by_its_name(works: Works) -> None:
+def test_a_transform_is_keyed_by_content_by_what_its_model_is_made_of_not_by_its_name(works: Works) -> None:
     """The case of aws/sagemaker-python-sdk issue 3392: each execution makes a model of a new name."""
-    prints: dict[str, str] = {"s3://b/model.tar.gz": "the same"}
+    for verb, made in (("Create", works._create(TRANSFORM)), ("Describe", works._describe(TRANSFORM))):
+        works.app._functions["sagemaker", f"{verb}TransformJob"] = made
+    url, data = put(works, "m/model.tar.gz", b"weights"), put(works, "in/a.csv", b"1")
+    container = {"Image": "python:3", "ModelDataUrl": url}
+    model = {"Name": "Make", "Type": "Model", "Arguments": {"ExecutionRoleArn": ROLE, "PrimaryContainer": container}}
+    apply = {"Name": "Apply", "Type": "Transform", "CacheConfig": ON, "Arguments": {
+        "ModelName": {"Get": "Steps.Make.ModelName"},
+        "TransformInput": {"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": data}}},
+        "TransformOutput": {"S3OutputPath": f"s3://{BUCKET}/applied"},
+        "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    }}  # fmt: skip
+    works.create(pipeline(model, apply))
 
-    def keyed(name: str, url: str) -> str:
-        plain = cachekeys.pick("Transform", {"ModelName": name, "TransformOutput": {"S3OutputPath": f"s3://b/{name}"}})
-        made = cachekeys.by_content(plain, lambda source: prints[source.uri], lambda _: prints.get(url, "another"))
-        return cachekeys.digest("Transform", made, by_content=True)
+    def go() -> str:
+        arn = works.start()
+        works.look(arn)
+        if works.statuses(arn)["Apply"] == "Executing":
+            job = works.job(arn, "Apply")
+            job.status = job.body["TransformJobStatus"] = "Completed"
+            works.app.store.commit(Change(puts=[job]))
+            works.look(arn)
+        assert works.describe(arn)["PipelineExecutionStatus"] == "Succeeded"
+        return arn
 
-    assert (
-        keyed("m-1", "s3://b/model.tar.gz")
-        == keyed("m-2", "s3://b/model.tar.gz")
-        != keyed("m-2", "s3://b/other.tar.gz")
-    )
-    assert cachekeys.pick("Transform", {"ModelName": "m-1"}) != cachekeys.pick("Transform", {"ModelName": "m-2"})
+    go()
+    second = go()
+    assert hits(works, second)["Apply"] is None
+    assert [each["attribute"] for each in why(works, second, "Apply")["differences"]] == ["ModelName"]
+    use(works, "content")
+    first = go()
+    assert hits(works, go()) == {"Make": None, "Apply": first}
+    put(works, "m/model.tar.gz", b"other weights")
+    assert hits(works, go())["Apply"] is None
 
 
 def test_a_tag_of_the_pipeline_chooses_its_cache_and_a_wrong_one_is_refused(works: Works) -> None:
