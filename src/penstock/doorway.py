@@ -13,14 +13,13 @@ import contextlib
 import hmac
 import ipaddress
 import logging
-import os
 import socket
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from penstock import guests, hosts
+from penstock import Refused, guests, hosts
 from penstock.authority import Authority
 from penstock.settings import Settings
 
@@ -82,7 +81,7 @@ class Doorway:
         direct: str = "",
     ):
         """Takes: `direct`, the hosts that are reached without the upstream proxy, as NO_PROXY names them."""
-        self.registries = registries
+        self.opened = {*registries, *targets_of(settings.private_targets)}
         self.direct = [entry.strip().lstrip("*.").lower() for entry in direct.split(",") if entry.strip()]
         self.connections: set[asyncio.Task[None] | None] = set()  # the loop itself holds them by weak references only
         self.settings, self.token, self.front = settings, token, front
@@ -216,9 +215,9 @@ class Doorway:
     async def _outside(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Raises: Closed for a port or an address that is nobody's business.
 
-        The registries of this machine's install settings are open on whatever address and port they have.
+        The registries of this machine's install settings, and what the settings open, have whatever address and port.
         """
-        named = (host, port) in self.registries
+        named = (host, port) in self.opened
         if not named and port not in (80, 443):
             raise Closed("403 Forbidden", f"The doorway leads to ports 80 and 443 only, not to {port}.")
         addresses = await self._addresses(host, port)
@@ -226,7 +225,8 @@ class Doorway:
         if not named and inside:
             raise Closed(
                 "403 Forbidden",
-                f"{host} is an address of this machine or its network: the doorway does not lead there.",
+                f"{host} is an address of this machine or its network: the doorway does not lead there "
+                "(PENSTOCK_PRIVATE_TARGETS can open it).",
             )
         if self.upstream is not None and not self._goes_direct(host):
             return await self._by_upstream(host, port)
@@ -377,11 +377,18 @@ async def _close(writer: asyncio.StreamWriter) -> None:
         await asyncio.wait_for(writer.wait_closed(), 1)
 
 
-def upstream_of(environ: dict[str, str] | None = None) -> str | None:
-    """The proxy that the server itself must use to reach the internet, from its environment.
+def targets_of(text: str) -> set[tuple[str, int]]:
+    """The hosts and ports that a list names: `git.corp, feast.corp:6566`; without a port, 80 and 443.
 
-    A doorway that `penstock env` put there is none: it may be this one, and would call itself for ever.
+    Raises: Refused for what is neither.
     """
-    environ = dict(os.environ) if environ is None else environ
-    found = environ.get("HTTPS_PROXY") or environ.get("https_proxy") or ""
-    return found if found and urlsplit(found).username != "penstock" else None
+    found: set[tuple[str, int]] = set()
+    for entry in filter(None, (each.strip() for each in text.split(","))):
+        host, colon, port = entry.rpartition(":")
+        if not colon:
+            found |= {(_plain(entry), 80), (_plain(entry), 443)}
+        elif port.isdigit() and host:
+            found.add((_plain(host.strip("[]")), int(port)))
+        else:
+            raise Refused(f"PENSTOCK_PRIVATE_TARGETS: {entry!r} is no host and port")
+    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from urllib.parse import urlsplit
 
 DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws", "on.aws", "sagemaker.aws")
 AWS_HOST = re.compile(rf"(?:^|\.)(?:{'|'.join(map(re.escape, DOMAINS))})\Z")
@@ -29,3 +31,15 @@ def bucket_of(host: str) -> tuple[bool, str | None]:
 def labels_of(host: str) -> str:
     """What stands before the domain: "runtime.sagemaker.us-east-1"."""
     return AWS_HOST.sub("", host)
+
+
+def upstream_of(environ: dict[str, str] | None = None) -> str | None:
+    """The proxy that the server itself must use to reach the internet, from its environment.
+
+    `penstock env` keeps it as PENSTOCK_UPSTREAM_PROXY, so that a server started in that shell finds it. A doorway that
+    `penstock env` put there is none: it may be this one, and would call itself for ever.
+    """
+    environ = dict(os.environ) if environ is None else environ
+    names = ("PENSTOCK_UPSTREAM_PROXY", "HTTPS_PROXY", "https_proxy")
+    found = next((environ[name] for name in names if environ.get(name)), "")
+    return found if found and urlsplit(found).username != "penstock" else None

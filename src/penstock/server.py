@@ -29,10 +29,10 @@ import uvloop
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from penstock import authority, guests, presence
+from penstock import authority, guests, hosts, presence
 from penstock.blobs.files import FileBlobs
 from penstock.connections import Connection
-from penstock.doorway import Doorway, upstream_of
+from penstock.doorway import Doorway
 from penstock.front import Front
 from penstock.kernel import accounts, upkeep
 from penstock.kernel.app import App
@@ -316,7 +316,7 @@ def run_doorway(settings: Settings, listening: socket.socket, api_port: int) -> 
     registries = read_indexes(os.environ).places()
     direct = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     front = presence.EVERY_ADDRESS.get(settings.host, settings.host), api_port
-    doorway = Doorway(settings, token, front, upstream_of(), registries, direct)
+    doorway = Doorway(settings, token, front, settings.upstream_proxy or hosts.upstream_of(), registries, direct)
 
     async def serve() -> None:
         serving = asyncio.ensure_future(doorway.run(listening, doorway_socket(settings)))

@@ -43,6 +43,14 @@ class Settings:
     memory_bytes: int = knob(0, "Memory that jobs may use together (0: all of the machine, less 1 GiB).")
     grace_s: float = knob(120.0, "What a job has between SIGTERM and SIGKILL when it is stopped or its time is over.")
     internet: bool = knob(True, "Whether jobs reach the internet through the doorway.")
+    private_targets: str = knob(
+        "",
+        "Hosts of this machine or its network that the doorway leads to all the same, for jobs and programs: "
+        "`git.corp, feast.corp:6566` (without a port: 80 and 443).",
+    )
+    upstream_proxy: str = knob(
+        "", "Proxy through which the doorway reaches the internet (default: the HTTPS_PROXY that the server finds)."
+    )
     patience_s: float = knob(60.0, "What a client has for a head, and for the next bytes of what it sends or takes.")
     max_body_bytes: int = knob(16 << 20, "Largest request body outside object uploads.")
     cache: str = knob(

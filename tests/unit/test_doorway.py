@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -16,8 +17,10 @@ import pytest
 import urllib3
 from botocore.config import Config
 
-from penstock import authority
-from penstock.doorway import Doorway, forbidden, is_own, upstream_of
+from penstock import Refused, authority
+from penstock.cli import world
+from penstock.doorway import Doorway, forbidden, is_own, targets_of
+from penstock.hosts import upstream_of
 from penstock.settings import Settings
 from tests.conftest import House
 
@@ -261,6 +264,21 @@ def leading(outside: int, tmp_path: Path) -> Iterator[Open]:
     yield from opened(Settings(data=tmp_path), ("127.0.0.1", 1), registries={("127.0.0.1", outside)})
 
 
+def test_a_target_that_the_settings_name_is_open_and_its_neighbours_are_not(outside: int, tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, private_targets=f"git.corp, 127.0.0.1:{outside}")
+    for leading in opened(settings, ("127.0.0.1", 1)):
+        assert leading.connect(f"127.0.0.1:{outside}") == 200
+        assert leading.connect("127.0.0.1:443") == 403
+        assert leading.connect(f"127.0.0.2:{outside}") == 403
+
+
+def test_targets_are_hosts_with_or_without_a_port() -> None:
+    assert targets_of("Git.corp., [fd00::1]:9") == {("git.corp", 80), ("git.corp", 443), ("fd00::1", 9)}
+    assert targets_of("") == set()
+    with pytest.raises(Refused, match="PENSTOCK_PRIVATE_TARGETS: 'a:b'"):
+        targets_of("a:b")
+
+
 def read_all(client: socket.socket) -> bytes:
     return b"".join(iter(lambda: client.recv(65536), b""))
 
@@ -360,6 +378,23 @@ def test_hosts_of_no_proxy_are_reached_without_it(tmp_path: Path) -> None:
 def test_a_doorway_is_never_its_own_upstream() -> None:
     assert upstream_of({"HTTPS_PROXY": "http://penstock:token@127.0.0.1:4601"}) is None
     assert upstream_of({"https_proxy": "http://proxy:3128"}) == "http://proxy:3128"
+
+
+def test_an_upstream_proxy_outlives_the_variables_of_penstock_env(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is started in a shell that has them finds the proxy that was there before."""
+    settings = Settings(data=tmp_path)
+    (tmp_path / "credentials.json").write_text(
+        json.dumps({"access_key_id": "A", "secret_access_key": "S", "proxy_token": "T"})
+    )
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    for _ in range(2):
+        shell = world.variables(settings, {"url": "http://127.0.0.1:1", "doorway": "127.0.0.1:2"})
+        assert shell["HTTPS_PROXY"] == "http://penstock:T@127.0.0.1:2"
+        for name, value in shell.items():
+            monkeypatch.setenv(name, value)
+        assert upstream_of() == Settings.load(data=tmp_path).upstream_proxy == "http://proxy:3128"
 
 
 @pytest.mark.parametrize("host", ["metadata.google.internal", "instance-data", "printer.local"])

@@ -59,6 +59,7 @@ def variables(settings: Settings, about: dict[str, Any]) -> dict[str, str]:
     bundle = str(settings.data / "ca" / "bundle.pem")
     proxy = f"http://penstock:{keys['proxy_token']}@{about['doorway']}"
     theirs = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").replace(" ", "").split(",")
+    upstream = settings.upstream_proxy or hosts.upstream_of()
     here = {"127.0.0.1", "localhost", settings.host, *filter(stays_direct, theirs)}
     return {
         "AWS_ENDPOINT_URL": about["url"],
@@ -67,6 +68,7 @@ def variables(settings: Settings, about: dict[str, Any]) -> dict[str, str]:
         "AWS_DEFAULT_REGION": settings.region,
         "AWS_REGION": settings.region,
         "AWS_EC2_METADATA_DISABLED": "true",
+        **({"PENSTOCK_UPSTREAM_PROXY": upstream} if upstream else {}),
         "HTTPS_PROXY": proxy,
         "https_proxy": proxy,
         "NO_PROXY": ",".join(sorted(here)),
