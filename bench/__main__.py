@@ -13,10 +13,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import cache, control, demo, s3, start, steps
+from bench import cache, control, demo, s3, size, start, steps
 from bench.world import Row, family
 
 PARTS = ("start", "steps", "cache", "demo", "control", "s3")
+"""What `make bench` measures; `size` takes long, and is asked for by name."""
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
         prog="bench", description="Measures Penstock beside the machine's limit, in one run."
     )
     parser.add_argument(
-        "parts", nargs="*", default=PARTS, choices=[*PARTS, []], metavar="part", help=f"of {', '.join(PARTS)}"
+        "parts", nargs="*", default=PARTS, choices=[*PARTS, "size", []], metavar="part", help=f"of {', '.join(PARTS)}, size"
     )
     parser.add_argument("--peers", action="store_true", help="other servers beside the control plane and S3")
     parser.add_argument(
@@ -45,6 +46,8 @@ def main() -> None:
                     rows += demo.measure(made)
                 case "control":
                     rows += control.measure(made, given.peers)
+                case "size":
+                    rows += size.measure(made)
                 case "s3":
                     rows += s3.measure(made, given.peers)
     show(rows)
