@@ -50,7 +50,8 @@ def classified(rows: list[Row], reasons: Reasons) -> list[Row]:
     for row in rows:
         column, why = row["outcome"], row["why"]
         unserved = sorted({key.rsplit(" ", 2)[0] for key in row["refused"] if " 501 " in key})
-        if said := reason(row["id"], reasons.not_applicable):
+        said = reason(row["id"], reasons.not_applicable) if column != "passed" else ""
+        if said:
             column, why = "not applicable", said
         elif column not in ("passed", "skipped"):
             if unserved:
