@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from botocore.parsers import ResponseParserError, create_parser
 
-from penstock.wire import models
+from penstock.wire import cborbody, models
 from tests.fuzz.shots import BROKEN, LOOSE, REFUSED, TWISTS, Keys, Shot
 from tests.fuzz.stage import Stage
 
@@ -173,7 +173,9 @@ def code_of(answer: Answer, protocol: str | None) -> str:
     Raises: ValueError, ParseError for what has none.
     """
     body = answer.body
-    if protocol in ("json", "rest-json") or (protocol is None and body.startswith(b"{")):
+    if answer.headers.get("content-type") == "application/cbor":  # of a service that speaks it, too
+        found = str(cborbody.decode(body)["__type"])
+    elif protocol in ("json", "rest-json") or (protocol is None and body.startswith(b"{")):
         told = json.loads(body)
         if not isinstance(told, dict) or not {"message", "Message"} & set(told):
             raise ValueError("no message")
@@ -194,7 +196,8 @@ def _parsed(shot: Shot, answer: Answer) -> str:
         return ""
     told: dict[str, Any] = {"status_code": answer.status, "headers": answer.headers, "body": answer.body}
     try:
-        create_parser(operation.service.protocol).parse(told, operation.model.output_shape)
+        is_cbor = answer.headers.get("content-type") == "application/cbor"
+        create_parser("smithy-rpc-v2-cbor" if is_cbor else operation.service.protocol).parse(told, operation.model.output_shape)
     except (ResponseParserError, ValueError, KeyError, TypeError) as error:
         if shot.service == "s3" and "invalid character number" in str(error):
             return ""  # a key's control characters, as S3 writes them to who does not ask for encoding-type=url

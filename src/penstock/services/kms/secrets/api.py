@@ -34,7 +34,7 @@ def decrypt(call: Call) -> dict[str, Any]:
     Raises: ServiceError InvalidCiphertextException, IncorrectKeyException.
     """
     _check_algorithm(call, "EncryptionAlgorithm")
-    key, plain = _open(call, call.params["CiphertextBlob"], call.params.get("EncryptionContext", {}), "KeyId")
+    key, plain = _open(call, call.params.get("EncryptionContext", {}), "KeyId")
     return {"KeyId": key.arn, "Plaintext": plain, "EncryptionAlgorithm": ALGORITHM}
 
 
@@ -42,7 +42,7 @@ def re_encrypt(call: Call) -> dict[str, Any]:
     """Decrypts, and encrypts under another key or context."""
     given = call.params
     target = usable(key_of(call, given["DestinationKeyId"], aliases=True))
-    source, plain = _open(call, given["CiphertextBlob"], given.get("SourceEncryptionContext", {}), "SourceKeyId")
+    source, plain = _open(call, given.get("SourceEncryptionContext", {}), "SourceKeyId")
     return {
         "CiphertextBlob": _seal(target, plain, given.get("DestinationEncryptionContext", {})),
         "SourceKeyId": source.arn,
@@ -88,8 +88,10 @@ def _seal(key: Document, plain: bytes, context: dict[str, str]) -> bytes:
     return rules.seal(_material(key), key.name, plain, context)
 
 
-def _open(call: Call, blob: bytes, context: dict[str, str], member: str) -> tuple[Document, bytes]:
-    sealed = rules.read(blob)
+def _open(call: Call, context: dict[str, str], member: str) -> tuple[Document, bytes]:
+    if "CiphertextBlob" not in call.params:
+        raise invalid("1 validation error detected: Value at 'ciphertextBlob' must not be null")
+    sealed = rules.read(call.params["CiphertextBlob"])
     named = usable(key_of(call, call.params[member], aliases=True)) if call.params.get(member) else None
     key = KEY.find(call, sealed.key_id) if sealed else None
     if sealed is None or key is None:
