@@ -17,10 +17,9 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -55,17 +54,20 @@ def main() -> int:
     parser.add_argument("--only", default="", help="tests whose name matches, as pytest -k takes it")
     parser.add_argument("--workers", default="2", help="processes that the suite runs in")
     parser.add_argument("--out", type=Path, help="where the table goes as JSON")
+    parser.add_argument("--page", type=Path, help="where the lists go as a page of the documentation")
     given = parser.parse_args()
-    return run(given.source, given.only, given.workers, given.out)
+    return run(given.source, given.only, given.workers, given.out, given.page)
 
 
-def run(source: Path, only: str = "", workers: str = "2", out: Path | None = None) -> int:
+def run(source: Path, only: str = "", workers: str = "2", out: Path | None = None, to: Path | None = None) -> int:
     """Runs the suite, prints the table, and gives the exit status: 0 where every failure has a reason."""
     with tempfile.TemporaryDirectory(prefix="penstock-s3-tests-") as folder, family(Path(folder) / "data") as url:
         tree = lay_out(source, Path(folder) / "tree")
         conf = Path(folder) / "s3tests.conf"
         conf.write_text(configuration(Path(folder) / "data", url))
         outcome = suite(tree, conf, only, workers)
+    if to:
+        to.write_text(page(outcome))
     return report(outcome, not only, out)
 
 
@@ -182,39 +184,64 @@ def reasons() -> dict[str, Any]:
     return tomllib.loads(REASONS.read_text())
 
 
-def report(outcome: Outcome, whole: bool, out: Path | None) -> int:
-    """Prints the counts, by reason, and what has none."""
+def explain(failed: dict[str, str]) -> tuple[dict[str, list[str]], list[str], set[str]]:
+    """Gives the failures by reason, those without one, and the patterns that no failure needs."""
     patterns: dict[str, str] = {pattern: group["reason"] for group in reasons()["group"] for pattern in group["tests"]}
-    explained: Counter[str] = Counter()
+    by_reason: dict[str, list[str]] = {}
+    bare: list[str] = []
     used: set[str] = set()
-    bare: dict[str, str] = {}
-    for name, message in outcome.failed.items():
+    for name in failed:
         bare_name = name.partition("::")[2].replace("[", "(").replace("]", ")")  # brackets mean more to fnmatch
         found = [pattern for pattern in patterns if fnmatch.fnmatchcase(bare_name, pattern)]
         used |= set(found)
-        if found:
-            explained[patterns[found[0]]] += 1
-        else:
-            bare[name] = message
-    print(
-        f"ceph's s3-tests: {len(outcome.passed)} passed, {len(outcome.failed)} failed, {len(outcome.skipped)} skipped"
-    )
-    for reason, count in explained.most_common():
-        print(f"  {count:4} {reason}")
-    for name, message in bare.items():
-        print(f"  without a reason: {name}: {message}")
-    if whole:
-        for pattern in sorted(set(patterns) - used):
-            print(f"  no longer needed: {pattern}")
+        (by_reason.setdefault(patterns[found[0]], []) if found else bare).append(name)
+    return by_reason, bare, set(patterns) - used
+
+
+def report(outcome: Outcome, whole: bool, out: Path | None) -> int:
+    """Prints the counts, by reason, and what has none."""
+    by_reason, bare, unused = explain(outcome.failed)
+    counts = f"{len(outcome.passed)} passed, {len(outcome.failed)} failed, {len(outcome.skipped)} skipped"
+    print(f"ceph's s3-tests: {counts}")
+    for reason, names in sorted(by_reason.items(), key=lambda each: -len(each[1])):
+        print(f"  {len(names):4} {reason}")
+    for name in bare:
+        print(f"  without a reason: {name}: {outcome.failed[name]}")
+    for pattern in sorted(unused) if whole else ():
+        print(f"  no longer needed: {pattern}")
     if out:
-        made = {
-            "passed": outcome.passed,
-            "failed": outcome.failed,
-            "skipped": outcome.skipped,
-            "reasons": dict(explained),
-        }
-        out.write_text(json.dumps(made, indent=2))
+        out.write_text(json.dumps(asdict(outcome), indent=2))
     return 1 if bare else 0
+
+
+def page(outcome: Outcome) -> str:
+    """The lists as a page of the documentation: what passes, and a reason for each of the rest."""
+    by_reason, bare, _ = explain(outcome.failed)
+    lines = [
+        "# ceph's s3-tests",
+        "",
+        "Written by `python -m tests.conformance.s3 SOURCE --page docs/conformance-s3.md`.",
+        "",
+    ]
+    lines += ["| | tests |", "|---|---|", f"| passed | {len(outcome.passed)} |"]
+    lines += [
+        f"| failed: {reason} | {len(names)} |" for reason, names in sorted(by_reason.items(), key=lambda e: -len(e[1]))
+    ]
+    lines += [
+        f"| failed, without a reason | {len(bare)} |",
+        f"| skipped by the suite itself | {len(outcome.skipped)} |",
+    ]
+    lines += [
+        "",
+        "Left out by the suite's own marks: "
+        + "; ".join(f"`{m}`: {why}" for m, why in reasons()["marks"].items())
+        + ".",
+    ]
+    for title, names in [("Passed", outcome.passed), *by_reason.items(), ("Without a reason", bare)]:
+        if names:
+            shown = ", ".join(f"`{name.partition('::')[2]}`" for name in names)
+            lines += ["", f"<details><summary>{title}: {len(names)}</summary>", "", shown, "", "</details>"]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
