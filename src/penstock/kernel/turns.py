@@ -31,7 +31,7 @@ class Turns:
         self._locks[ref] = lock, count + 1
         try:
             await lock.acquire()
-        except BaseException:
+        except asyncio.CancelledError:  # the client went away while it waited
             self._leave(ref)
             raise
         return Turn(self, ref, lock)
