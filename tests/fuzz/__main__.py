@@ -1,6 +1,6 @@
 """A hundred thousand hostile requests: `make fuzz`.
 
-    python -m tests.fuzz [--requests 100000] [--seed N] [--services sagemaker iam] [--only CreateModel]
+    python -m tests.fuzz [--requests 100000] [--minutes N] [--seed N] [--services sagemaker iam] [--only CreateModel]
 
 Every served operation gets its share. What goes wrong is shrunk and kept under `tests/fuzz/cases`; the suite fires that
 again each time. It ends with 1 where something went wrong.
@@ -21,11 +21,15 @@ from tests.fuzz.judge import Gun, Wrong
 from tests.fuzz.stage import raised
 from tests.fuzz.values import Values
 
+ROUNDS = 5
+"""Everything is fired at so many times, a share of the requests each: a run that is stopped has seen all of it."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--minutes", type=float, default=0, help="stop after so many (0: when all are fired)")
     parser.add_argument("--services", nargs="*", default=list(SERVICES))
     parser.add_argument("--only", nargs="*", default=[])
     args = parser.parse_args()
@@ -37,20 +41,20 @@ def main() -> int:
     fired = 0
     with raised() as stage:
         gun, values = Gun(stage), Values(stage.pool)
-        left = len(wanted)
-        for operation in wanted:
+        turns = [each for _ in range(ROUNDS) for each in wanted]
+        for turn, operation in enumerate(turns):
+            if args.minutes and time.monotonic() - began > args.minutes * 60:
+                print(f"stopped after {args.minutes:g} minutes, in round {turn // len(wanted) + 1} of {ROUNDS}")
+                break
             stage.set()
-            share = max(1, (args.requests - fired) // left)
-            left -= 1
-            before, wrong, turn = gun.fired, None, 0
-            while gun.fired - before < share and wrong is None:
-                turn += 1
-                examples = max(5, int((share - (gun.fired - before)) / VOLLEY))
-                wrong = hunt(gun, values, operation, examples, seed + turn)
+            before, share = gun.fired, max(VOLLEY, (args.requests - fired) // (len(turns) - turn))
+            wrong = hunt(gun, values, operation, max(1, share // VOLLEY), seed + turn)
             fired += gun.fired - before
             if wrong:
                 found.append(wrong)
                 told(wrong)
+            if turn % 100 == 99:
+                print(f"{fired} requests, {time.monotonic() - began:.0f} s", flush=True)
         time.sleep(2)  # what the engine still makes of it
         if words := gun.logged():
             print(f"WRONG at the end: {words}", file=sys.stderr)

@@ -197,7 +197,9 @@ def _parsed(shot: Shot, answer: Answer) -> str:
     told: dict[str, Any] = {"status_code": answer.status, "headers": answer.headers, "body": answer.body}
     try:
         is_cbor = answer.headers.get("content-type") == "application/cbor"
-        create_parser("smithy-rpc-v2-cbor" if is_cbor else operation.service.protocol).parse(told, operation.model.output_shape)
+        create_parser("smithy-rpc-v2-cbor" if is_cbor else operation.service.protocol).parse(
+            told, operation.model.output_shape
+        )
     except (ResponseParserError, ValueError, KeyError, TypeError) as error:
         if shot.service == "s3" and "invalid character number" in str(error):
             return ""  # a key's control characters, as S3 writes them to who does not ask for encoding-type=url
