@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -272,7 +273,56 @@ def test_filter_patterns_mean_what_they_mean_at_aws(pattern: str, line: str, wan
     assert rules.parse(pattern)(line) is wanted
 
 
-@pytest.mark.parametrize("pattern", ["{ $.x = 1 }", "[a, b]", "%re.*%"])
+EVENT = json.dumps(
+    {"level": "ERROR", "took": 3.5, "user": {"id": 7, "names": ["ann", "bob"]}, "gone": None, "done": True, "a b": "x"}
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ('{ $.level = "ERROR" }', True),
+        ("{ $.level = ERROR }", True),
+        ("{ $.level = ERR* }", True),
+        ('{ $.level = "E*R" }', True),
+        ('{ $.level = "error" }', False),
+        ('{ $.level != "INFO" }', True),
+        ('{ $.none != "INFO" }', False),
+        ("{ $.took > 3 }", True),
+        ("{ $.took <= 3.4e0 }", False),
+        ("{ $.user.id = 7 }", True),
+        ('{ $.user.names[1] = "bob" }', True),
+        ('{ $.user.names[2] = "bob" }', False),
+        ("{ $.gone IS NULL }", True),
+        ("{ $.done IS TRUE }", True),
+        ("{ $.done IS FALSE }", False),
+        ("{ $.none NOT EXISTS }", True),
+        ("{ $.level NOT EXISTS }", False),
+        ('{ $.level = "INFO" || ($.took > 1 && $.user.id != 8) }', True),
+        ('{ ($.level = "INFO" || $.took > 1) && $.user.id = 8 }', False),
+        ('{ $.level = "[E]RROR" }', False),
+    ],
+)
+def test_patterns_of_json_fields_mean_what_they_mean_at_aws(pattern: str, wanted: bool):
+    assert rules.parse(pattern)(EVENT) is wanted
+    assert not rules.parse(pattern)("no JSON")
+
+
+def test_a_number_beyond_all_floats_is_compared():
+    assert rules.parse("{ $.a > 1 }")('{"a": 1' + "0" * 400 + "}")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{", "{ }", "{ $.a }", "{ $.a = }", "{ $.a > b }", "{ ($.a = 1 }", "{ $.a = 1 $.b = 2 }", "{ $.a = %x% }",
+                "{ $.a IS MAYBE }", "{ a = 1 }", "{" + "(" * 5000 + "$.a = 1" + ")" * 5000 + "}"],
+    ids=range(11),
+)  # fmt: skip
+def test_a_pattern_of_json_fields_that_is_none_is_refused(pattern: str):
+    with pytest.raises(ServiceError, match="Invalid filter pattern"):
+        rules.parse(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["[a, b]", "%re.*%"])
 def test_patterns_that_are_not_served_are_refused_by_name(pattern: str):
     with pytest.raises(ServiceError, match="are not served"):
         rules.parse(pattern)

@@ -6,20 +6,25 @@ import re
 from collections.abc import Callable
 
 from penstock.kernel.errors import ServiceError
+from penstock.services.logs import fields
 
 Wanted = Callable[[str], bool]
-NOT_SERVED = "Filter patterns of JSON fields, of columns and of regular expressions are not served; use terms."
+NOT_SERVED = "Filter patterns of columns and of regular expressions are not served; use terms or JSON fields."
 TERM = re.compile(r'([?-]?)(?:"((?:[^"\\]|\\.)*)"|(\S+))')
 
 
 def parse(pattern: str | None) -> Wanted:
     """A test of an event's text: all plain terms are in it, none with "-", and one of those with "?" if there are any.
 
+    A pattern of JSON fields (`{ … }`) is another module's.
+
     Raises: ServiceError (InvalidParameterException) for what is no pattern of words.
-    Differs: patterns of JSON fields (`{ … }`), of columns (`[ … ]`) and of regular expressions (`%…%`) are refused.
+    Differs: patterns of columns (`[ … ]`) and of regular expressions (`%…%`) are refused.
     """
     text = (pattern or "").strip()
-    if text[:1] in ("{", "[", "%"):
+    if text[:1] == "{":
+        return fields.parse(text)
+    if text[:1] in ("[", "%"):
         raise ServiceError("InvalidParameterException", NOT_SERVED)
     needed: list[Wanted] = []
     other: list[Wanted] = []
