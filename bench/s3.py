@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -188,12 +189,21 @@ def drive_once(url: str, requests: list[bytes]) -> None:
     host, _, port = url.partition("//")[2].partition(":")
 
     def one(mine: list[bytes]) -> None:
-        with socket.create_connection((host, int(port))) as connection, connection.makefile("rb") as answers:
+        with contextlib.ExitStack() as opened:
+            answers: Any = None
             for request in mine:
+                if answers is None:  # a server that closes after each answer is connected to again
+                    connection = opened.enter_context(socket.create_connection((host, int(port))))
+                    answers = opened.enter_context(connection.makefile("rb"))
                 connection.sendall(request)
-                assert b" 200 " in answers.readline()
-                while answers.readline().strip():
-                    pass
+                status = answers.readline()
+                assert b" 200 " in status, status
+                head = b"".join(iter(answers.readline, b"\r\n")).lower()
+                length = re.search(rb"content-length: *(\d+)", head)
+                answers.read(int(length[1]) if length else 0)
+                if b"connection: close" in head or status.startswith(b"HTTP/1.0"):
+                    opened.close()
+                    answers = None
 
     threads = [threading.Thread(target=one, args=(requests[n::8],)) for n in range(8)]
     for thread in threads:

@@ -80,6 +80,16 @@ def test_fields_say_of_the_object_what_headers_would(s3: Any, bucket: str) -> No
     assert s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == [{"Key": "a", "Value": "b c"}]
 
 
+def test_a_field_that_could_be_no_header_is_refused(s3: Any, bucket: str) -> None:
+    for name in ("x-amz-meta-a b", "x-amz-meta-é", "x-amz-meta-€: x"):
+        fields = signed(s3, bucket, fields={name: "v"}, conditions=[{name: "v"}])
+        assert "<Code>InvalidArgument</Code>" in post(s3, bucket, fields).told
+    fields = signed(s3, bucket, fields={"x-amz-storage-class": "x"}, conditions=[{"x-amz-storage-class": "x"}])
+    assert "<Code>InvalidStorageClass</Code>" in post(s3, bucket, fields).told
+    fields = signed(s3, bucket, fields={"content-type": "a\nb"}, conditions=[{"content-type": "a\nb"}])
+    assert "<Code>InvalidArgument</Code>" in post(s3, bucket, fields).told
+
+
 def test_a_form_chooses_its_answer(s3: Any, bucket: str) -> None:
     for status in ("200", "201", "999"):
         given = {"success_action_status": status}

@@ -43,6 +43,7 @@ ANYBODY = statement(Principal="*")
     "policy",
     [
         "{", "[]", '{"Version": "2012-10-17"}', '{"Statement": []}', '{"Statement": [], "More": 1}',
+        statement(Condition=["x"]), statement(Condition={"StringEquals": 1}),
         statement(Effect="Maybe"), statement(Principal=None), statement(Action="sqs:SendMessage"),
         statement(Resource="arn:aws:s3:::other/*"), statement(Resource=None), json.dumps({"Id": "x" * 21_000}),
     ],
@@ -104,6 +105,12 @@ TO: dict[str, Any] = {
         ),
         ("PutBucketCors", "CORSConfiguration", {"CORSRules": [CORS | {"AllowedOrigins": ["*a*"]}]}, "InvalidRequest"),
         ("PutBucketCors", "CORSConfiguration", {"CORSRules": [CORS | {"ExposeHeaders": ["x-*"]}]}, "InvalidRequest"),
+        ("PutBucketCors", "CORSConfiguration", {"CORSRules": [CORS | {"ExposeHeaders": ["a\nb"]}]}, "MalformedXML"),
+        (
+            "PutBucketEncryption", "ServerSideEncryptionConfiguration",
+            {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "é"}}]},
+            "InvalidArgument",
+        ),
         (
             "PutBucketEncryption", "ServerSideEncryptionConfiguration",
             {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256", "KMSMasterKeyID": "k"}}]},

@@ -202,7 +202,7 @@ def _plain(condition: Any) -> tuple[str, str, str]:
     if kind == "content-length-range":
         try:
             return kind, str(int(name)), str(int(value))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise _invalid("Invalid content-length-range: not a number.") from None
     if kind not in ("eq", "starts-with"):
         raise _invalid(f"Invalid Condition: unknown operation '{condition[0]}'.")

@@ -69,6 +69,8 @@ def encryption(call: Call, bucket: Document, value: dict[str, Any]) -> dict[str,
     if default.get("KMSMasterKeyID") and not str(default.get("SSEAlgorithm", "")).startswith("aws:kms"):
         sentence = "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse"
         raise invalid(sentence, ArgumentName="ApplyServerSideEncryptionByDefault")
+    if not rules.is_header_text(default.get("KMSMasterKeyID") or ""):
+        raise invalid("Invalid KMS key id", ArgumentName="KMSMasterKeyID")
     given[0].setdefault("BucketKeyEnabled", False)
     return value
 
@@ -108,6 +110,9 @@ def cors(call: Call, bucket: Document, value: dict[str, Any]) -> dict[str, Any]:
             for text in rule.get(member) or []:
                 if text.count("*") > 1:
                     raise refused(f'{word} "{text}" can not have more than one wildcard.')
+        told = [*rule["AllowedOrigins"], *(rule.get("AllowedHeaders") or []), *(rule.get("ExposeHeaders") or [])]
+        if not all(rules.is_header_text(text) for text in told):
+            raise malformed()
         for text in rule.get("ExposeHeaders") or []:
             if "*" in text:
                 raise refused(

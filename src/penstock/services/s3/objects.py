@@ -17,6 +17,9 @@ RESPONSE_HEADERS = {
     "ContentEncoding": "response-content-encoding", "ContentLanguage": "response-content-language",
     "ContentType": "response-content-type", "Expires": "response-expires",
 }  # fmt: skip
+STORAGE_CLASSES = frozenset((
+    "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE", "GLACIER_IR",
+))  # fmt: skip
 COPY_BYTES = 5 << 30
 
 
@@ -45,6 +48,8 @@ def put_object(call: Call) -> dict[str, Any]:
 def said(call: Call, bucket: Document) -> dict[str, Any]:
     """The meta of a new object, as the call says it: headers, user metadata, tags, encryption, grants."""
     meta = state.meta_of(call.params) | encryption.chosen(call, bucket)
+    if meta.get("StorageClass", "STANDARD") not in STORAGE_CLASSES:
+        raise ServiceError("InvalidStorageClass", "The storage class you specified is not valid")
     rules.check_metadata(meta.get("Metadata") or {})
     if call.params.get("Tagging"):
         meta["_tags"] = rules.tags_of_query(call.params["Tagging"])

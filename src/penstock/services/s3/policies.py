@@ -73,6 +73,9 @@ def _check_statement(bucket: Document, statement: Mapping[str, Any]) -> None:
     for names in (("Principal", "NotPrincipal"), ("Action", "NotAction"), ("Resource", "NotResource")):
         if not any(statement.get(name) for name in names):
             raise malformed(f"Missing required field {names[0]}")
+    conditions = statement.get("Condition") or {}
+    if not isinstance(conditions, dict) or not all(isinstance(each, dict) for each in conditions.values()):
+        raise malformed("Policy has invalid condition")
     principal = statement.get("Principal") or statement.get("NotPrincipal")
     if not (principal == "*" or isinstance(principal, dict)):
         raise malformed("Invalid principal in policy")

@@ -24,6 +24,7 @@ LIST_KEYS = 1000
 _NAME = re.compile(r"(?=.{3,63}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _VERSION = re.compile(r"[A-Za-z0-9._-]{32}|null")
 _WORD = re.compile(r"=\?([A-Za-z0-9_-]+)\?([BbQq])\?([!-~]*?)\?=")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNSHOWABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
@@ -52,7 +53,11 @@ def check_key(key: str) -> None:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Raises: ServiceError MetadataTooLarge."""
+    """Raises: ServiceError MetadataTooLarge; InvalidArgument for a name that no header can have (a form's can be anything)."""
+    for name in metadata:
+        if not _TOKEN.fullmatch(name):
+            sentence = "The metadata name is not valid."
+            raise ServiceError("InvalidArgument", sentence, 400, ArgumentName=f"x-amz-meta-{name}")
     size_bytes = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
     if size_bytes > METADATA_BYTES:
         sentence = "Your metadata headers exceed the maximum allowed metadata size"
@@ -119,6 +124,11 @@ def check_header(value: str, name: str) -> str:
         sentence = "Header value cannot be represented using ISO-8859-1."
         raise ServiceError("InvalidArgument", sentence, 400, ArgumentName=name, ArgumentValue=value)
     return value
+
+
+def is_header_text(text: str) -> bool:
+    """Tells whether a header can hold the text as it is."""
+    return text.isascii() and text.isprintable()
 
 
 def copy_source(text: str) -> tuple[str, str, str | None]:
