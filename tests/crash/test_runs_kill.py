@@ -54,6 +54,16 @@ def sandboxed(word: str) -> list[int]:
     return found
 
 
+def sandboxes_below(data: Path) -> list[int]:
+    """Host pids of bubblewraps that work in folders of runs."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{name}/comm").read_text() == "bwrap\n" and os.readlink(f"/proc/{name}/cwd").startswith(f"{data}/"):
+                found.append(int(name))
+    return found
+
+
 def test_runs_go_on_without_a_runner_and_a_new_one_finds_them(place: Place, executor: LocalExecutor) -> None:
     watch = Watcher(executor)
     executor.start(program("goes-on", Act(hold=True)))
@@ -296,6 +306,10 @@ def test_random_kills_lose_nothing_and_publish_nothing_twice(place: Place, execu
         assert results["name"].inline == name.encode()
         blob = place.data / "blobs" / results["big"].sha256[:2] / results["big"].sha256
         assert blob.read_bytes() == name.encode() * 20_000
+    deadline = time.monotonic() + 60
+    while (left := sandboxes_below(place.data)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left == [], "what a supervisor left when it was killed while it started bubblewrap"
 
 
 def test_cgroups_of_the_dead_are_given_back(place: Place, executor: LocalExecutor) -> None:

@@ -236,6 +236,14 @@ def _leaf(means: Means) -> str:
     return "penstock-runner" if means.version == 2 else ""
 
 
+def clear_lost(means: Means, folder: Path, cell: str | None) -> None:
+    """Kills what the supervisor of a run, which is gone, left: by its cgroups, or where there are none by the run's folder."""
+    if not means.folders:
+        clear_strays(folder)
+    elif cell:
+        clear_cells(means, cell)
+
+
 def clear_cells(means: Means, name: str) -> None:
     """Gives the cgroups of a supervisor that is gone back, killing what it left in them."""
     for folder in set(means.folders.values()):

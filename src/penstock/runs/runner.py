@@ -219,10 +219,8 @@ class Runner:
 
     def _look(self, folder: RunFolder) -> None:
         state = folder.look() or RunState("")
-        if state.phase == LOST and not self.means.folders:
-            limits.clear_strays(folder.path)
-        elif state.phase == LOST and (cell := folder.cell()):
-            limits.clear_cells(self.means, cell)
+        if state.phase == LOST:
+            limits.clear_lost(self.means, folder.path, folder.cell())
         self._tell(folder, state.phase)
 
     def _tell_begun(self) -> float:

@@ -91,6 +91,8 @@ class Server:
         if lock is None:
             return True
         order.attempt = folder.attempt()  # as of the moment it was locked
+        if order.attempt > 1:  # the runner may not have been there to see the last one lost
+            limits.clear_lost(self._means, folder.path, folder.cell())
         if self._failure is not None or self._ground is None or self._cell is None:
             folder.end(endings.not_made(self._failure or OSError(), order.attempt))
         elif not supervise(folder, order, self._ground, self._means, self._cell):
