@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Boto, Family
+from tests.programs import Desk
 
 pytestmark = pytest.mark.sandbox
 BUCKET = "transform-journey"
@@ -319,3 +320,84 @@ def kill_supervisor(family: Family, job: str) -> None:
             os.kill(int(words[4]), signal.SIGKILL)
             return
     raise ProcessLookupError(job)
+
+
+START = """
+import json, os, time
+import boto3, sagemaker
+role = sagemaker.get_execution_role()
+bucket = sagemaker.Session().default_bucket()
+
+def put(key, body):
+    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+    return f"s3://{bucket}/{key}"
+
+def get(uri):
+    bucket, _, key = uri[len("s3://"):].partition("/")
+    return boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+
+def until(found, seconds=180):
+    end = time.time() + seconds
+    while not (result := found()):
+        assert time.time() < end, "waited in vain"
+        time.sleep(0.05)
+    return result
+"""
+
+
+@pytest.mark.clients
+def test_the_v2_sdk_transforms_by_a_model_and_in_a_pipeline(v2: Desk) -> None:
+    """`model.transformer()` of a model with a script in S3; a Transform step whose output the next step would take."""
+    told = v2(
+        START
+        + """
+from sagemaker.inputs import TransformInput
+from sagemaker.model import Model
+from sagemaker.sklearn import SKLearnModel
+from sagemaker.transformer import Transformer
+from sagemaker.workflow.parameters import ParameterString
+from sagemaker.workflow.pipeline import Pipeline
+from sagemaker.workflow.pipeline_context import PipelineSession
+from sagemaker.workflow.steps import TransformStep
+
+here = os.path.dirname(os.path.abspath(__file__))
+data = put("transform/in/rows.csv", "1,2\\n3,4\\n")
+import io, tarfile
+packed = io.BytesIO()
+tarfile.open(fileobj=packed, mode="w:gz").close()
+model = SKLearnModel(put("transform/model.tar.gz", packed.getvalue()), role, "inference.py", framework_version="1.2-1",
+                     source_dir=here, sagemaker_session=sagemaker.Session())
+transformer = model.transformer(1, "ml.m5.large", strategy="MultiRecord", assemble_with="Line", accept="text/csv",
+                                output_path=f"s3://{bucket}/transform/out")
+transformer.transform(data, content_type="text/csv", split_type="Line", input_filter="$[0:1]", join_source="Input",
+                      wait=False, logs=False)
+sagemaker_client = boto3.client("sagemaker")
+name = transformer.latest_transform_job.name
+until(lambda: sagemaker_client.describe_transform_job(TransformJobName=name)["TransformJobStatus"] != "InProgress")
+job = sagemaker_client.describe_transform_job(TransformJobName=name)
+attached = Transformer.attach(name, sagemaker_session=sagemaker.Session())
+
+given = ParameterString("Data", default_value=data)
+again = Transformer(job["ModelName"], 1, "ml.m5.large", output_path=f"s3://{bucket}/transform/step", accept="text/csv",
+                    assemble_with="Line", sagemaker_session=PipelineSession())
+step = TransformStep("Score", step_args=again.transform(given, content_type="text/csv", split_type="Line"))
+pipeline = Pipeline("transforming", parameters=[given], steps=[step])
+pipeline.upsert(role_arn=role)
+execution = pipeline.start()
+until(lambda: execution.describe()["PipelineExecutionStatus"] != "Executing")
+(shown,) = execution.list_steps()
+print(json.dumps({
+    "job": job["TransformJobStatus"], "reason": job.get("FailureReason"), "attached": attached.output_path,
+    "out": get(f"s3://{bucket}/transform/out/rows.csv.out") if job["TransformJobStatus"] == "Completed" else "",
+    "status": shown["StepStatus"], "why": shown.get("FailureReason"), "arn": shown["Metadata"]["TransformJob"]["Arn"],
+    "step": get(f"s3://{bucket}/transform/step/rows.csv.out"),
+}))
+""",
+        inference__py=textwrap.dedent(LINEAR),
+    ).result
+    assert (told["job"], told["status"]) == ("Completed", "Succeeded"), told
+    rows = [[float(field) for field in line.split(",")] for line in told["out"].splitlines()]
+    assert rows == [[1, 2, pytest.approx(21)], [3, 4, pytest.approx(43)]]
+    assert [float(line) for line in told["step"].split()] == [pytest.approx(21), pytest.approx(43)]
+    assert ":transform-job/pipelines-" in told["arn"]
+    assert told["attached"].endswith("/transform/out")
