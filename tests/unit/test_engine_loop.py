@@ -492,3 +492,14 @@ def test_errors_in_looking_for_work_do_not_end_the_loop(world: World, caplog: py
     world.put("a")
     assert done.wait(10)
     assert "could not look for work" in caplog.text
+
+
+@pytest.mark.parametrize("jump_s", [-86400.0, 86400.0])
+def test_a_clock_that_jumps_keeps_nobody_from_what_is_told(world: World, jump_s: float) -> None:
+    """A wake for later lies a day ahead after the clock was set back; an end that is heard of is looked at now."""
+    world.store.commit(Change(puts=[doc()], wakes=[wake(due=world.clock.now() + 20)]))
+    engine = world.engine(count)
+    world.clock.move(jump_s)
+    engine.nudge(doc().ref).result(10)
+    assert engine.drain() == 1
+    assert body(world) == {"n": 1}

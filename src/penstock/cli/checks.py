@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import socket
 import sqlite3
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from penstock import presence
-from penstock.runs import limits, lookout, sandbox
+from penstock.cli import findings
+from penstock.runs import limits, lookout, sandbox, seccomp
+from penstock.runs.images import interpreters
 from penstock.settings import Settings
+
+CLOCK_S = 60.0
+OLDEST = 1_750_000_000.0
+"""A clock before this stood still: this Penstock is younger."""
+OPEN_FILES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +40,15 @@ def examine(settings: Settings) -> list[Check]:
     return [
         _sandbox(),
         _limits(),
+        _calls(),
         _data(settings),
         _disk(settings),
+        _database(settings),
         _ports(settings),
         _server(settings),
+        _clock(settings),
+        _open_files(),
+        _pythons(),
         _tools(),
         _sqlite(),
     ]
@@ -54,6 +68,11 @@ def _data(settings: Settings) -> Check:
     folder = settings.data
     while not folder.exists():
         folder = folder.parent
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return Check(
+            "data", "bad", f"{folder} lies on a file system that is mounted read-only.",
+            "mount -o remount,rw (the disk may have faults: see dmesg), or another folder: --data FOLDER.",
+        )  # fmt: skip
     if not os.access(folder, os.W_OK):
         return Check(
             "data", "bad", f"{folder} cannot be written.", "Give a folder that can: --data FOLDER, or PENSTOCK_DATA."
@@ -81,12 +100,68 @@ def _disk(settings: Settings) -> Check:
     folder = settings.data
     while not folder.exists():
         folder = folder.parent
-    usage = shutil.disk_usage(folder)
-    free, reserve = usage.free, min(lookout.RESERVE_BYTES, usage.total // 100)
-    if free < reserve:
-        sentence = f"{free >> 20} MiB are free; below {reserve >> 20} MiB running jobs are ended."
-        return Check("disk", "bad", sentence, "Make room on the disk of the data folder.")
-    return Check("disk", "good", f"{free / (1 << 30):.0f} GiB are free.")
+    space = lookout.space_of(folder)
+    if space.full:
+        reserve = space.free_bytes - space.above_bytes
+        sentence = (
+            f"{space.free_bytes >> 20} MiB and {space.free_names} files are free; below {reserve >> 20} MiB or 1 % of the "
+            "files running jobs are ended, and nothing is written when there is none."
+        )
+        return Check("disk", "bad", sentence, f"Make room on the disk of {folder}; what was acknowledged is there.")
+    return Check("disk", "good", f"{space.free_bytes / (1 << 30):.0f} GiB are free.")
+
+
+def _database(settings: Settings) -> Check:
+    path = settings.data / "penstock.db"
+    if not path.exists():
+        return Check("database", "good", "will be made.")
+    fault = findings.fault_of_database(path, presence.held(settings.data))
+    if not fault:
+        return Check("database", "good", f"{path} is whole.")
+    if "locked" in fault:
+        owner = findings.owner_of_lock(path) or "another program"
+        return Check(
+            "database", "bad", f"{path} is locked by {owner}.", "End that program: nobody else may write there."
+        )
+    remedy = (
+        f"Put a copy of it back, or take out what can be read: sqlite3 {path} .recover | sqlite3 new.db, and put new.db in its "
+        "place (without its -wal and -shm). The disk may have faults: see dmesg."
+    )
+    return Check("database", "bad", f"{path} cannot be used: {fault}.", remedy)
+
+
+def _clock(settings: Settings) -> Check:
+    now = time.time()
+    latest = findings.latest_moment(settings.data / "penstock.db")
+    if latest > now + CLOCK_S:
+        sentence = (
+            f"it is {(latest - now) / 60:.0f} minutes behind the last event of this folder: somebody set it back."
+        )
+        return Check(
+            "clock", "poor", sentence, "Set the clock (timedatectl set-ntp true); signatures and order depend on it."
+        )
+    if now < OLDEST:
+        return Check("clock", "bad", "it is years behind.", "Set the clock (timedatectl set-ntp true).")
+    return Check("clock", "good", "it goes on from the last event.")
+
+
+def _open_files() -> Check:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < OPEN_FILES:
+        remedy = "ulimit -n 65536 before `penstock up`, or LimitNOFILE=65536 in its unit."
+        return Check("open files", "poor", f"a process may hold {most}: many connections at once are refused.", remedy)
+    return Check("open files", "good", f"a process may hold {most}.")
+
+
+def _calls() -> Check:
+    if not seccomp.filter_program():
+        return Check("system calls", "poor", "not filtered: no such filter in this kernel, or not for this processor.")
+    return Check("system calls", "good", "filtered in every sandbox.")
+
+
+def _pythons() -> Check:
+    minors = interpreters.list_minors(os.environ)
+    return Check("pythons", "good", f"{', '.join(minors)} are here; uv fetches others that images need, where it may.")
 
 
 def _ports(settings: Settings) -> Check:
@@ -99,7 +174,7 @@ def _ports(settings: Settings) -> Check:
             return Check(
                 "ports",
                 "bad",
-                f"Another program listens on {settings.host}:{port}."
+                f"{findings.owner_of_port(port) or 'Another program'} listens on {settings.host}:{port}."
                 if fault.errno == errno.EADDRINUSE
                 else f"{settings.host}:{port} cannot be used: {os.strerror(fault.errno or 0)}.",
                 "penstock up --detach --port 0 --doorway-port 0   (takes free ones; other commands find it there)",

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from penstock import Refused
 from penstock.store import changes
 from penstock.store.records import Change, StoreFailed
 from penstock.store.schema import migrate
@@ -28,6 +29,7 @@ TOGETHER = 256
 REMEMBERED_S = 900.0
 """How long the id of a change is kept: far longer than anybody sends it again."""
 BUSY_S = 5.0
+ASK_DOCTOR = "`penstock doctor` says what to do."
 T = TypeVar("T")
 Settle = Callable[[Any, Exception | None], None]
 
@@ -228,8 +230,14 @@ def _future() -> Future[Any]:
 
 
 def open_writing(path: str | Path) -> sqlite3.Connection:
-    """The writing connection: write-ahead log, synced at each commit, schema up to date, readable by its owner only."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    """The writing connection: write-ahead log, synced at each commit, schema up to date, readable by its owner only.
+
+    Raises: Refused for a database that is locked, damaged, read-only, or of a newer Penstock.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as fault:
+        raise Refused(f"{path} cannot be written: {fault.strerror}. {ASK_DOCTOR}") from None
     connection = sqlite3.connect(
         path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=512
     )
@@ -241,6 +249,9 @@ def open_writing(path: str | Path) -> sqlite3.Connection:
         ):  # fmt: skip
             connection.execute(f"PRAGMA {pragma}").fetchall()
         migrate(connection)
+    except sqlite3.DatabaseError as fault:
+        connection.close()
+        raise Refused(f"The database {path} cannot be opened: {fault}. {ASK_DOCTOR}") from None
     except BaseException:
         connection.close()
         raise
