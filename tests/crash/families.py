@@ -23,6 +23,7 @@ from botocore.config import Config
 from uv import find_uv_bin
 
 import penstock
+from penstock import presence
 from penstock.kernel.auth import KEY
 from penstock.runs import runner
 from penstock.store.records import Event, Query
@@ -97,6 +98,15 @@ class Clan:
         assert done.returncode == 0, f"{done.stderr}\n{self.log()}"
         self.about = json.loads(done.stdout)
         self.keys = json.loads((self.data / "credentials.json").read_text())
+
+    def up_again(self) -> None:
+        """Brings it up once the last one has let go of the folder."""
+        assert presence.await_gone(self.data, WAIT_S)
+        self.up()
+
+    def running(self) -> dict[str, Any]:
+        """What the server of the folder tells of itself."""
+        return until(lambda: presence.running(self.data), "a server is up")  # type: ignore[no-any-return]
 
     def down(self) -> None:
         done = self.penstock("down", "--jobs")
