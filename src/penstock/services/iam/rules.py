@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from penstock.kernel import jsontext
 from penstock.kernel.errors import ServiceError
+from penstock.services.iam import grammar
 
 
 def check_policy(text: str) -> str:
@@ -14,13 +15,11 @@ def check_policy(text: str) -> str:
 
     Raises: ServiceError MalformedPolicyDocument.
     """
-    for statement in _statements(text):
-        if not ("Action" in statement or "NotAction" in statement):
-            raise malformed("Policy statement must contain actions.")
-        if not ("Resource" in statement or "NotResource" in statement):
-            raise malformed("Policy statement must contain resources.")
-        if "Principal" in statement or "NotPrincipal" in statement:
-            raise malformed("Policy document should not specify a principal.")
+    try:
+        document = jsontext.read(text)
+    except ValueError:
+        raise malformed("Syntax errors in policy.") from None
+    grammar.check(document)
     return text
 
 

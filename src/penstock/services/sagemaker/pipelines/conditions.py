@@ -32,7 +32,7 @@ def check(condition: Any) -> Iterator[Reference]:
 
     Raises: ValueError.
     """
-    if not isinstance(condition, dict) or condition.get("Type") not in TYPES:
+    if not isinstance(condition, dict) or str(condition.get("Type")) not in TYPES:
         told = condition.get("Type") if isinstance(condition, dict) else condition
         raise ValueError(f"Unknown condition type '{told}'; the types are {', '.join(sorted(TYPES))}")
     kind = condition["Type"]
