@@ -181,6 +181,7 @@ def test_the_environment_holds_credentials_addresses_and_the_users_own_last():
     assert env["HTTPS_PROXY"] == "http://127.0.0.1:4601"
     assert env["NO_PROXY"] == "127.0.0.1,localhost,algo-1,algo-2"
     assert env["PIP_CERT"] == env["AWS_CA_BUNDLE"] == "/etc/ssl/certs/penstock.pem"
+    assert env["OMP_WAIT_POLICY"] == "PASSIVE"  # unless the user says otherwise: this machine is not the job's alone
     assert (env["LANG"], env["MINE"], env["OMP_NUM_THREADS"], env["PIP_INDEX_URL"]) == ("fr", "1", "3", "https://index")
 
 
