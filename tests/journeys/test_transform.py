@@ -401,3 +401,26 @@ print(json.dumps({
     assert [float(line) for line in told["step"].split()] == [pytest.approx(21), pytest.approx(43)]
     assert ":transform-job/pipelines-" in told["arn"]
     assert told["attached"].endswith("/transform/out")
+
+
+@pytest.mark.clients
+def test_the_v3_sdk_transforms_by_a_model(v3: Desk, linear: str, shop: Shop) -> None:
+    told = v3(
+        """
+import json, sys
+from sagemaker.core.transformer import Transformer
+model, data, out = sys.argv[1:]
+transformer = Transformer(model, 1, "ml.m5.large", strategy="MultiRecord", assemble_with="Line", accept="text/csv", output_path=out)
+transformer.transform(data, content_type="text/csv", split_type="Line", wait=True, logs=False)
+job = transformer.latest_transform_job.refresh()
+print(json.dumps({"status": job.transform_job_status, "split": job.transform_input.split_type}))
+""",
+        linear,
+        shop.put("in/v3/rows.csv", "1,2\n3,4\n"),
+        f"s3://{BUCKET}/out/v3",
+    ).result
+    assert told == {"status": "Completed", "split": "Line"}
+    assert [float(line) for line in shop.answers("v3")["rows.csv.out"].split()] == [
+        pytest.approx(21),
+        pytest.approx(43),
+    ]
