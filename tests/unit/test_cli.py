@@ -37,7 +37,8 @@ def test_doctor_says_that_a_port_is_taken_and_what_to_do(tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         found = {check.name: check for check in checks.examine(Settings(data=tmp_path, port=port, doorway_port=0))}
-    assert found["ports"].sentence == f"Another program listens on 127.0.0.1:{port}."
+    assert found["ports"].state == "bad"
+    assert found["ports"].sentence.endswith(f" listens on 127.0.0.1:{port}.")
     assert "--port 0" in found["ports"].remedy
 
 
