@@ -14,10 +14,13 @@ call = BaseClient._make_api_call
 
 
 def make_api_call(self: Any, operation: str, params: dict[str, Any]) -> Any:
-    if operation != "CreateBucket":
+    if operation != "CreateBucket" or "ObjectOwnership" in params:
         return call(self, operation, params)
-    answer = call(self, operation, {"ObjectOwnership": "ObjectWriter", **params})
+    given = {name: value for name, value in params.items() if name != "ACL"}
+    answer = call(self, operation, {"ObjectOwnership": "ObjectWriter", **given})
     call(self, "DeletePublicAccessBlock", {"Bucket": params["Bucket"]})
+    if "ACL" in params:
+        call(self, "PutBucketAcl", {"Bucket": params["Bucket"], "ACL": params["ACL"]})
     return answer
 
 
