@@ -11,6 +11,8 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+LAST_S = 1.0
+"""What was taken in, and asked nothing yet when the server ends, may ask for so long: its request may be on the way."""
 LATE = (
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -26,6 +28,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._coming: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
+        self._last = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -51,6 +54,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._disarm()
         super().on_headers_complete()
+        if self._last:
+            self.cycle.keep_alive = False
 
     def _disarm(self) -> None:
         if self._coming is not None:
@@ -61,6 +66,18 @@ class Connection(HttpToolsProtocol):
         if self._in_head and (self.cycle is None or self.cycle.response_complete):
             self.transport.write(LATE)
         self._end()
+
+    # --- the server's end
+    def shutdown(self) -> None:
+        if self.cycle is None:
+            self._last = True
+            self.loop.call_later(LAST_S, self._leave)
+        else:
+            super().shutdown()
+
+    def _leave(self) -> None:
+        if self.cycle is None:
+            self._end()
 
     # --- what must be taken
     def pause_writing(self) -> None:
