@@ -6,6 +6,7 @@ Load with `-p conformance`; `moto.py` and `sdk.py` do. Needs pytest and botocore
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -147,11 +148,13 @@ class Worlds:
             subprocess.run(self.command, shell=True, check=True, stdout=subprocess.DEVNULL, timeout=60)
         elif self.kind == "account":
             assert self.accounts
-            rows = self.accounts.read_text().splitlines()
-            if not rows:
-                raise pytest.UsageError("--account-command gave too few accounts")
+            with open(f"{self.accounts}.lock", "w") as lock:  # groups that run at the same time share the file
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                rows = self.accounts.read_text().splitlines()
+                if not rows:
+                    raise pytest.UsageError("there are too few accounts")
+                self.accounts.write_text("\n".join(rows[1:]))
             row = json.loads(rows[0])
-            self.accounts.write_text("\n".join(rows[1:]))
             os.environ.update(AWS_ACCESS_KEY_ID=row["AccessKeyId"], AWS_SECRET_ACCESS_KEY=row["SecretAccessKey"])
             os.environ.pop("AWS_SESSION_TOKEN", None)
             if row.get("SessionToken"):
