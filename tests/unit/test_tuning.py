@@ -327,6 +327,18 @@ def test_the_preferred_instances_of_several_are_taken(tuning: Tuning) -> None:
     assert job["ResourceConfig"] == flexible["InstanceConfigs"][0]
 
 
+def test_a_search_whose_looks_raise_for_ever_is_given_up(tuning: Tuning) -> None:
+    tuning.create(parallel=2)
+    tuning.look()
+    call = tuning.world.app.step_call(tuning.document, 9.0)
+    document = tuning.document
+    tuning.world.app.give_up()["sagemaker.tuning-job"](call, document)
+    tuning.store.commit(call.change)
+    assert tuning.describe()["HyperParameterTuningJobStatus"] == "Failed"
+    assert tuning.describe()["FailureReason"].startswith("InternalServerError")
+    assert {one["TrainingJobStatus"] for one in tuning.listed()} == {"Stopping"}
+
+
 def continuous(**members: str) -> dict[str, Any]:
     return {"ContinuousParameterRanges": [{"Name": "rate", "MinValue": "0", "MaxValue": "1", **members}]}
 

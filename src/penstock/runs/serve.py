@@ -1,6 +1,6 @@
 """A supervisor's life: forked by the runner, it serves one run after another, and outlives it while it has one.
 
-One that serves again costs no fork, no exit and no page copied (measured: half of what the start of a run costs). Nothing that a
+One that serves again costs no fork, no exit and no page copied (half of its processor time, by perf). Nothing that a
 program could reach is used twice: each run has namespaces, cgroups and mounts of its own.
 """
 

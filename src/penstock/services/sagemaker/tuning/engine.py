@@ -55,7 +55,21 @@ def advance(call: Call, document: Document) -> float | None:
     return look.conclude()
 
 
+def give_up(call: Call, document: Document) -> float | None:
+    """Ends a tuning job whose looks raise whatever is done; its training jobs that run are asked to stop."""
+    if document.status in FINAL:
+        return None
+    look = Look(call, document)
+    look.stop()
+    document.body["FailureReason"] = contract.INTERNAL_REASON
+    document.body["HyperParameterTuningEndTime"] = call.now
+    JOB.move(call, document, "Failed")
+    tell(call, document)
+    return None
+
+
 STEPS = {JOB.kind: advance}
+GIVE_UP = {JOB.kind: give_up}
 
 
 class Look:
