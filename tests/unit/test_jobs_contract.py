@@ -129,6 +129,11 @@ def test_hyperparameters_are_json_where_they_can_be():
     assert training.program_of(CONTRACT, own) == ("train.py", "s3://b/k/sourcedir.tar.gz")
 
 
+def test_a_hyperparameter_of_thousands_of_brackets_is_text():
+    deep = "[" * 2400
+    assert training.decode({"deep": deep}) == {"deep": deep}
+
+
 def test_arguments_are_the_hyperparameters_by_name():
     words = training.arguments({"b": 1, "flag": True, "alpha": None, "d": {"y": 2, "x": 1}})
     assert words == ["--alpha", "", "-b", "1", "-d", "x=1,y=2", "--flag", "True"]

@@ -5,7 +5,6 @@ from typing import BinaryIO, Iterator, List, Optional
 
 RECORDIO_MAGIC = 0xCED7230A
 LENGTH_MASK = (1 << 29) - 1
-BLOCK_BYTES = 1 << 20
 ENDLESS_BYTES = 1 << 40
 
 

@@ -16,9 +16,8 @@ def create_training_job(call: Call) -> dict[str, Any]:
     """Checks what AWS checks at once (role, image, input prefixes), and has the job run.
 
     Differs: KMS keys, VpcConfig, debugger, profiler, experiments, spot, warm pools, retries and TensorBoard are kept
-    and shown, and change nothing. Input mode Pipe and
-    augmented manifests are refused; FastFile is File. Checkpoints go up a few
-    seconds after they were written, all of them in one go at the end.
+    and shown, and change nothing. Input mode Pipe and augmented manifests are refused; FastFile is File.
+    Checkpoints go up within seconds of being written, and what is left of them at the end.
     """
     body = rules.complete(call.params)
     role = require_role(call, body["RoleArn"])

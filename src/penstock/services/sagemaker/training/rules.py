@@ -108,7 +108,7 @@ def decode(hyperparameters: Mapping[str, str]) -> dict[str, Any]:
     for name, text in hyperparameters.items():
         try:
             decoded[name] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):  # brackets a thousand deep are no JSON that Python reads
             decoded[name] = text
     return decoded
 
