@@ -506,6 +506,31 @@ def test_an_execution_that_cannot_be_looked_at_ends_failed_with_its_steps_and_st
     ] * 2
 
 
+def test_an_execution_that_is_given_up_stops_its_tuning_jobs(works: Works) -> None:
+    goal = {"Type": "Maximize", "MetricName": "score"}
+    ranges = {"ContinuousParameterRanges": [{"Name": "rate", "MinValue": "0", "MaxValue": "1"}]}
+    limits = {"MaxParallelTrainingJobs": 1, "MaxNumberOfTrainingJobs": 2}
+    step = {"Name": "Tune", "Type": "Tuning", "Arguments": {
+        "HyperParameterTuningJobConfig": {
+            "Strategy": "Random", "HyperParameterTuningJobObjective": goal, "ResourceLimits": limits, "ParameterRanges": ranges,
+        },
+        "TrainingJobDefinition": {
+            "AlgorithmSpecification": {"TrainingImage": "python:3", "TrainingInputMode": "File"}, "RoleArn": ROLE,
+            "OutputDataConfig": {"S3OutputPath": "s3://penstock-tests/out"},
+            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+        },
+    }}  # fmt: skip
+    works.create(pipeline(step))
+    arn = works.start()
+    works.look(arn)
+    execution = works.document(arn)
+    call = works.app.step_call(execution, works.app.clock.now())
+    works.app.give_up()[execution.kind](call, execution)
+    works.app.store.commit(call.change)
+    assert works.job(arn, "Tune").status == "Stopping"
+
+
 def test_a_failed_execution_goes_on_where_it_failed(works: Works) -> None:
     works.create(pipeline(processing("A"), processing("B", "A"), processing("C", "B")))
     arn = works.start()

@@ -263,6 +263,7 @@ def test_a_training_job_that_cannot_be_made_fails_the_search_with_its_reason(tun
     told = tuning.describe()
     assert told["HyperParameterTuningJobStatus"] == "Failed"
     assert 'No S3 objects found under S3 URL "s3://data/nothing"' in told["FailureReason"]
+    assert tuning("ListTrainingJobs")["TrainingJobSummaries"] == []
 
 
 def test_early_stopping_stops_what_is_hopeless(tuning: Tuning) -> None:

@@ -6,11 +6,13 @@ What a call has put into its change, it reads back: `find` looks there first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock.kernel import ids
+from penstock.kernel.errors import ServiceError
 from penstock.store.records import Change, Document, Event, Ref, Row, Wake
 
 if TYPE_CHECKING:
@@ -132,6 +134,21 @@ class Call:
         Raises: ServiceError, as a client would be told.
         """
         return self.app.run(self, service, operation, params)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """For what may be refused half-way, where the call goes on: then nothing of it is in the change.
+
+        Raises: the ServiceError that was raised in it.
+        """
+        change = self.change
+        kept = {part: list(getattr(change, part)) for part in change.__struct_fields__}
+        try:
+            yield
+        except ServiceError:
+            for part, before in kept.items():
+                setattr(change, part, before)
+            raise
 
 
 def slow(operation: Callable[[Call], Any]) -> Callable[[Call], Any]:

@@ -13,14 +13,7 @@ from penstock.store.records import Document, Ref
 
 KINDS = {maker.metadata: kind for kind, maker in jobs.MAKERS.items()}
 """The type of a step, by what its metadata names."""
-
-
-NOUNS = {
-    "sagemaker.processing-job": "ProcessingJob",
-    "sagemaker.training-job": "TrainingJob",
-    "sagemaker.transform-job": "TransformJob",
-}
-"""What can be stopped."""
+STOPPABLE = {maker.kind: maker for maker in jobs.MAKERS.values() if maker.stoppable}
 
 
 def give_up(call: Call, execution: Document) -> float | None:
@@ -49,6 +42,6 @@ def _end_step(call: Call, execution: Document, name: str) -> None:
 
 def _stop_job(call: Call, entry: dict[str, Any]) -> None:
     kind, name = entry.get("job") or ("", "")
-    noun = NOUNS.get(kind)
-    if noun is not None:
-        jobs.attempt(call, f"Stop{noun}", **{f"{noun}Name": name})
+    maker = STOPPABLE.get(kind)
+    if maker is not None:
+        jobs.attempt(call, f"Stop{maker.noun}", **{maker.name: name})

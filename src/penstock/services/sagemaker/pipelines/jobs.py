@@ -23,8 +23,10 @@ STEP_NAME_MOST = 20
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """How a type of step makes its job: the noun in operations' names, and where its ARN is shown."""
+    """How a type of step makes its job: its kind, the noun in operations' names, and where its ARN is shown."""
 
+    kind: str
+    """Of the document that is made."""
     noun: str
     metadata: str
     describe_by: str = ""
@@ -46,12 +48,14 @@ class Maker:
 
 
 MAKERS = {
-    "Processing": Maker("ProcessingJob", "ProcessingJob"),
-    "Training": Maker("TrainingJob", "TrainingJob"),
-    "Tuning": Maker("HyperParameterTuningJob", "TuningJob", name_most=32),
-    "Transform": Maker("TransformJob", "TransformJob"),
-    "Model": Maker("Model", "Model", stoppable=False),
-    "RegisterModel": Maker("ModelPackage", "RegisterModel", describe_by="ModelPackageName", stoppable=False),
+    "Processing": Maker("sagemaker.processing-job", "ProcessingJob", "ProcessingJob"),
+    "Training": Maker("sagemaker.training-job", "TrainingJob", "TrainingJob"),
+    "Tuning": Maker("sagemaker.tuning-job", "HyperParameterTuningJob", "TuningJob", name_most=32),
+    "Transform": Maker("sagemaker.transform-job", "TransformJob", "TransformJob"),
+    "Model": Maker("sagemaker.model", "Model", "Model", stoppable=False),
+    "RegisterModel": Maker(
+        "sagemaker.model-package", "ModelPackage", "RegisterModel", describe_by="ModelPackageName", stoppable=False
+    ),
 }
 OUTCOMES = {"": "Succeeded", "Completed": "Succeeded", "Failed": "Failed", "Stopped": "Stopped"}
 """What a step becomes when what it made has this status; every other status means that it still runs."""
@@ -81,16 +85,12 @@ def make(call: Call, execution: Document, step: Step, arguments: dict[str, Any],
     """
     maker = MAKERS[step.type]
     given = fit("sagemaker", maker.create, arguments)
-    kept = _keep(call)
-    try:
+    with call.attempt():
         if step.type == "RegisterModel":
             _prepare_package(call, execution, given)
         else:
             given[maker.name] = name
         arn = call.other("sagemaker", maker.create, **given)[maker.arn]
-    except ServiceError:
-        _put_back(call, kept)
-        raise
     made = next(put for put in reversed(call.change.puts) if put.arn == arn)
     made.body["_execution"] = [execution.account, execution.region, execution.name]
     made.body["_step"] = step.name
@@ -99,11 +99,10 @@ def make(call: Call, execution: Document, step: Step, arguments: dict[str, Any],
 
 def attempt(call: Call, operation: str, **params: Any) -> dict[str, Any] | None:
     """Calls an operation that may fail; then nothing of it is in the change, and None is given."""
-    kept = _keep(call)
     try:
-        return call.other("sagemaker", operation, **params)
+        with call.attempt():
+            return call.other("sagemaker", operation, **params)
     except ServiceError:
-        _put_back(call, kept)
         return None
 
 
@@ -159,18 +158,3 @@ def _prepare_package(call: Call, execution: Document, given: dict[str, Any]) -> 
 def _clean(name: str, most: int) -> str:
     """A part of a job's name: letters, digits and hyphens."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:most].strip("-") or "step"
-
-
-Kept = tuple[list[Any], ...]
-
-
-def _keep(call: Call) -> Kept:
-    change = call.change
-    return tuple(
-        list(part) for part in (change.puts, change.deletes, change.wakes, change.events, change.rows, change.reads)
-    )
-
-
-def _put_back(call: Call, kept: Kept) -> None:
-    change = call.change
-    change.puts, change.deletes, change.wakes, change.events, change.rows, change.reads = kept

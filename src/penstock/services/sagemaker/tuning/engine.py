@@ -231,7 +231,8 @@ class Look:
         """Makes a trial's training job and notes the trial; whether it could."""
         name = rules.name_trial(self.document.name, len(self.entries), self.document.arn)
         try:
-            self.call.other("sagemaker", "CreateTrainingJob", **self.members(trial, name))
+            with self.call.attempt():
+                self.call.other("sagemaker", "CreateTrainingJob", **self.members(trial, name))
         except ServiceError as fault:
             self.close("Failed", f"ClientError: {fault.message}")
             self.again = 0.0
