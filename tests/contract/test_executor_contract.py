@@ -175,6 +175,17 @@ class ExecutorContract:
         executor.stop("live")
         assert [(r.output, r.key) for r in watch.wait("live", ENDED).results] == [("live", "a"), ("live", "b/c")]
 
+    def test_a_lost_run_tells_what_its_continuous_outputs_gave(self, executor: Any, watch: Watcher, blobs: Path) -> None:
+        outputs = [Output("live", "/opt/ml/live", always=True, continuous=True)]
+        act = Act(hold=True, files={"/opt/ml/live/a": b"1"})
+        executor.start(self.spec("torn", act, outputs=outputs, blobs=str(blobs)))
+        deadline = time.monotonic() + 60
+        while not executor.look("torn").results:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        self.lose(executor, "torn")
+        assert [(r.key, r.inline) for r in watch.wait("torn", LOST).results] == [("a", b"1")]
+
     def test_a_retry_of_what_is_not_lost_changes_nothing(self, executor: Any, watch: Watcher) -> None:
         executor.start(self.spec("fine"))
         watch.wait("fine", ENDED)

@@ -566,6 +566,32 @@ def test_a_lost_job_goes_on_from_the_checkpoints_that_went_up_before(made: Jobs)
     assert laid["/opt/ml/checkpoints/epoch-1"] == b"1"
 
 
+def test_a_lost_job_goes_on_from_what_was_taken_last_too(made: Jobs):
+    document = made.train(CheckpointConfig={"S3Uri": f"s3://{BUCKET}/ckpt"})
+    made.step(document)
+    made.runs.say(phase="lost", attempt=1, results=[result("checkpoints", "epoch-1", b"1")])
+    assert made.step(document) == 0.0
+    assert made.get("ckpt/epoch-1") == b"1"
+    made.step(document)
+    assert made.runs.calls[-1][0] == "retry"
+    assert files(made.runs.spec.inputs)["/opt/ml/checkpoints/epoch-1"] == b"1"
+
+
+@pytest.mark.parametrize("phase", ["running", "lost"])
+def test_a_bucket_that_goes_away_while_the_program_runs_fails_the_job_and_stops_the_run(made: Jobs, phase: str):
+    made.world("s3", "CreateBucket", Bucket="short-lived")
+    document = made.train(CheckpointConfig={"S3Uri": "s3://short-lived/ckpt"})
+    made.step(document)
+    made.world("s3", "DeleteBucket", Bucket="short-lived")
+    made.runs.say(phase=phase, started=1.0, results=[result("checkpoints", "epoch-1", b"1")])
+    made.step(document)
+    body = made.document("training-job").body
+    assert (body["TrainingJobStatus"], body["SecondaryStatus"]) == ("Failed", "Failed")
+    assert body["FailureReason"].startswith("ClientError: Artifact upload failed: ")
+    made.step(document)
+    assert made.runs.calls[-1][0] == ("stop" if phase == "running" else "forget")
+
+
 def test_a_job_that_cannot_be_looked_at_ends_failed_and_its_run_is_stopped(made: Jobs):
     document = made.train()
     made.world.step(document)

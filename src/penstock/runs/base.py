@@ -144,6 +144,7 @@ class RunState:
     """When the program started (not the wait before it)."""
     ended: float = 0.0
     results: list[Result] = field(default_factory=list)
+    """Of an ended run all; of a running or lost one what its continuous outputs gave so far."""
     usage: dict[str, float] = field(default_factory=dict)
     """cpu_s, peak_memory_bytes, where known."""
     attempt: int = 1

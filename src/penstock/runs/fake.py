@@ -119,7 +119,7 @@ class FakeExecutor:
         """The run's supervisor dies."""
         with self._lock:
             run = self._runs[name]
-            run.state = RunState(LOST, attempt=run.state.attempt)
+            run.state = RunState(LOST, results=run.state.results, attempt=run.state.attempt)
             self._tell(name)
             self._begin(self._capacity.release(name))
 

@@ -116,7 +116,7 @@ class RunFolder:
         if locked:
             return self._alive()
         # A supervisor writes the record and only then lets go of its lock: look once more.
-        return self.ended() or RunState(LOST, attempt=self._lost_attempt())
+        return self.ended() or self._lost()
 
     def _alive(self) -> RunState:
         try:
@@ -125,6 +125,10 @@ class RunFolder:
             return RunState(STARTING, attempt=self.attempt())
         results = self._live(mark["attempt"])
         return RunState(RUNNING, started=mark["started"], results=results, attempt=mark["attempt"])
+
+    def _lost(self) -> RunState:
+        attempt = self._lost_attempt()
+        return RunState(LOST, results=self._live(attempt), attempt=attempt)
 
     def _live(self, attempt: int) -> list[Result]:
         try:

@@ -255,7 +255,7 @@ class LocalExecutor:
         if name == self._large[0]:
             return self._large[1]
         state = self._folder(name).look()
-        if state is not None and len(state.results) > LARGE:
+        if state is not None and state.phase == ENDED and len(state.results) > LARGE:
             self._large = name, state
         return state
 

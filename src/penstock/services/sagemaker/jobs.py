@@ -317,7 +317,12 @@ def _follow(call: Call, kind: Kind, document: Document, state: RunState) -> floa
     """Shows that the program runs, and publishes what it has written so far."""
     news = kind.run(call, document, state.started or call.now)
     if state.results:
-        news |= _publish(call, kind, document, state)
+        try:
+            with call.attempt():
+                news |= _publish(call, kind, document, state)
+        except ServiceError as error:  # its place is gone: the next look stops the run
+            _end(call, kind, document, RunState(ENDED, started=state.started, ended=call.now), _unpublished(error))
+            return 0.0
     _show(call, kind, document, news)
     return CONTINUOUS_S if _is_live(document) else HEARTBEAT_S
 
@@ -333,16 +338,22 @@ def _is_live(document: Document) -> bool:
 def _recover(call: Call, kind: Kind, document: Document, state: RunState) -> float | None:
     """A run whose supervisor is gone may be tried again, once: from the beginning, or from what is published."""
     if document.status == "Stopping":
-        return _end(call, kind, document, RunState(ENDED, reason="stopped", ended=call.now))
+        return _end(call, kind, document, RunState(ENDED, reason="stopped", ended=call.now, results=state.results))
     if state.attempt >= ATTEMPTS:
         return _end(call, kind, document, state, contract.INTERNAL_REASON)
+    try:
+        with call.attempt():
+            fresh = _publish(call, kind, document, state)
+    except ServiceError as error:
+        return _end(call, kind, document, RunState(ENDED, ended=call.now), _unpublished(error))
+    if fresh:  # the next attempt leaves it out, or begins with it: it must be there before
+        kind.resource.save(call, document)
+        return 0.0
     for host in kind.hosts(document):
         file = call.app.logs.path(document.account, document.region, kind.group, stream_name(document, host.name))
         call.app.logs.append(file, call.now, f"penstock: the run was lost; attempt {state.attempt + 1} begins.")
     runs: Executor = call.app.runs
     spec = None
-    if kind.resumed and state.results and _publish(call, kind, document, state):
-        kind.resource.save(call, document)
     if kind.resumed or document.body.get("CheckpointConfig"):  # what went up before the loss is what the next attempt goes on from
         try:
             spec, _ = _specify(call, kind, document)
@@ -361,12 +372,11 @@ def _end(call: Call, kind: Kind, document: Document, state: RunState, fault: str
     if many and not fault and _publish_some(call, kind, document, state, begun):
         return 0.0
     if rest := state.results[begun:]:
-        kept = list(call.change.rows)
         try:
-            _publish(call, kind, document, replace(state, results=rest))
+            with call.attempt():
+                _publish(call, kind, document, replace(state, results=rest))
         except ServiceError as error:
-            call.change.rows[:] = kept
-            fault = fault or f"ClientError: Artifact upload failed: {error.message}"
+            fault = fault or _unpublished(error)
     kind.end(call, document, state, fault)
     for member in ("_published", "_taken"):
         document.body.pop(member, None)
@@ -379,12 +389,11 @@ def _end(call: Call, kind: Kind, document: Document, state: RunState, fault: str
 
 def _publish_some(call: Call, kind: Kind, document: Document, state: RunState, begun: int) -> bool:
     """Publishes the next of many results: a change of a hundred thousand rows would have everybody wait. Not where it cannot."""
-    kept = list(call.change.rows)
     until = begun + PUBLISHED_AT_ONCE
     try:
-        _publish(call, kind, document, replace(state, results=state.results[begun:until]))
+        with call.attempt():
+            _publish(call, kind, document, replace(state, results=state.results[begun:until]))
     except ServiceError:
-        call.change.rows[:] = kept
         return False
     document.body["_taken"] = until
     kind.resource.save(call, document)
@@ -448,6 +457,10 @@ def _publish(call: Call, kind: Kind, document: Document, state: RunState) -> boo
     if state.phase != ENDED and fresh:
         document.body["_published"] = known | {f"{result.output}/{result.key}": result.sha256 for result in fresh}
     return bool(fresh)
+
+
+def _unpublished(error: ServiceError) -> str:
+    return f"ClientError: Artifact upload failed: {error.message}"
 
 
 def lay(
