@@ -105,10 +105,9 @@ def test_trials_of_an_earlier_search_are_learnt_from() -> None:
 def test_a_trial_far_behind_the_others_is_hopeless(strategy: str) -> None:
     plan = replace(PLAN, strategy=strategy, resources=(1, 9))
     others, search = [[1.0, 0.9, 0.8]] * 6, open_search()
-    assert search.hopeless(plan, others, [2.0, 2.0, 2.0])
-    assert not search.hopeless(plan, others, [0.5, 0.4, 0.3])
-    assert not search.hopeless(plan, [], [2.0])
-    assert not search.hopeless(plan, others, [])
+    running = [[2.0, 2.0, 2.0], [0.5, 0.4, 0.3], [2.0, 2.0, 2.0], []]
+    assert search.hopeless(plan, others, running) == [True, False, True, False]
+    assert search.hopeless(plan, [], [[2.0]]) == [False]
 
 
 def test_a_late_search_is_not_waited_for() -> None:

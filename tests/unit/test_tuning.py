@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from penstock.kernel.call import Long
 from penstock.kernel.errors import ServiceError
 from penstock.search.base import Plan, Trial
 from penstock.search.bayesian import open_search
@@ -46,7 +47,7 @@ class Ready:
     """A search that needs no import, and says what the test wants of running trials."""
 
     def __init__(self) -> None:
-        self.search, self.dooms = open_search(), False
+        self.search, self.dooms, self.asked = open_search(), False, 0
 
     def ready(self) -> Ready:
         return self
@@ -54,8 +55,9 @@ class Ready:
     def suggest(self, name: str, plan: Plan, trials: Sequence[Trial]) -> Trial:
         return self.search.suggest(name, plan, trials)
 
-    def hopeless(self, plan: Plan, curves: Sequence[Sequence[float]], curve: Sequence[float]) -> bool:
-        return self.dooms
+    def hopeless(self, plan: Plan, curves: Sequence[Sequence[float]], running: Sequence[Sequence[float]]) -> list[bool]:
+        self.asked += 1
+        return [self.dooms] * len(running)
 
 
 class Tuning:
@@ -279,6 +281,34 @@ def test_early_stopping_stops_what_is_hopeless(tuning: Tuning) -> None:
     tuning.search.dooms = True
     tuning.look()
     assert tuning("DescribeTrainingJob", TrainingJobName=name)["TrainingJobStatus"] == "Stopping"
+
+
+def test_a_search_of_many_trials_is_asked_beside_the_engines_steps(tuning: Tuning) -> None:
+    tuning.create(most=100, parallel=2)
+    document = tuning.document
+    document.body["_trials"] = [
+        {"job": f"old-{number}", "d": 0, "v": {"rate": "0.1", "kernel": "rbf"}, "s": "Completed", "o": 0.5}
+        for number in range(60)
+    ]
+    tuning.store.commit(Change(puts=[document]))
+    step = tuning.world.app.steps()["sagemaker.tuning-job"]
+    call = tuning.world.app.step_call(tuning.document, 1.0)
+    with pytest.raises(Long):
+        step(call, tuning.document)
+    tuning.look()
+    assert len(tuning.document.body["_trials"]) == 62
+
+
+def test_running_trials_are_judged_together(tuning: Tuning) -> None:
+    tuning.create(parallel=3, config={"TrainingJobEarlyStoppingType": "Auto"})
+    tuning.look()
+    for name in tuning.running():
+        job = tuning.store.get(Ref("sagemaker.training-job", tuning.world.account, tuning.world.region, name))
+        assert job is not None
+        job.body["TrainingStartTime"] = 1.0
+        tuning.store.commit(Change(puts=[job]))
+    tuning.world.step(tuning.document)
+    assert tuning.search.asked == 1
 
 
 def test_a_warm_start_hands_over_the_trials_of_its_parents(tuning: Tuning, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,10 +67,12 @@ class Search(Protocol):
         Takes: `name`, which tells searches apart.
         """
 
-    def hopeless(self, plan: Plan, curves: Sequence[Sequence[float]], curve: Sequence[float]) -> bool:
-        """Whether a running trial need not go on.
+    def hopeless(
+        self, plan: Plan, curves: Sequence[Sequence[float]], running: Sequence[Sequence[float]]
+    ) -> list[bool]:
+        """Of each running trial whether it need not go on.
 
-        Takes: the values that its objective had so far, report by report, and those of the trials that have ended.
+        Takes: the values that the objective had, report by report: of the trials that have ended, and of those that run.
         """
 
 

@@ -49,15 +49,16 @@ class OptunaSearch:
         algorithm = asked.suggest_categorical(ALGORITHM, tuple(range(count))) if count > 1 else 0
         return Trial(algorithm, {each.name: _draw(asked, algorithm, each) for each in plan.spaces[algorithm]})
 
-    def hopeless(self, plan: Plan, curves: Sequence[Sequence[float]], curve: Sequence[float]) -> bool:
-        if not curve:
-            return False
+    def hopeless(
+        self, plan: Plan, curves: Sequence[Sequence[float]], running: Sequence[Sequence[float]]
+    ) -> list[bool]:
         if plan.strategy == "Hyperband":
-            return _falls_out(plan, curves, curve)
+            return [bool(curve) and _falls_out(plan, curves, curve) for curve in running]
+        if not any(running):
+            return [False] * len(running)
         study = optuna.create_study(direction=_direction(plan))
         study.add_trials([_with_curve(ended, TrialState.COMPLETE) for ended in curves if ended])
-        study.add_trial(_with_curve(curve, TrialState.RUNNING))
-        return optuna.pruners.MedianPruner().prune(study, study.get_trials(deepcopy=False)[-1])
+        return [bool(curve) and _below_median(study, curve) for curve in running]
 
     def _study(self, name: str, plan: Plan, trials: Sequence[Trial]) -> optuna.Study:
         """The study of these trials: the one that is remembered, brought up to date, or a new one."""
@@ -172,6 +173,12 @@ def _tell(study: optuna.Study, number: int, trial: Trial) -> None:
         study.tell(number, trial.value)
     else:
         study.tell(number, state=TrialState.FAIL)
+
+
+def _below_median(study: optuna.Study, curve: Sequence[float]) -> bool:
+    """Whether a running trial is worse than the median of those that have ended; it is compared with no running one."""
+    study.add_trial(_with_curve(curve, TrialState.RUNNING))
+    return optuna.pruners.MedianPruner().prune(study, study.get_trials(deepcopy=False)[-1])
 
 
 def _with_curve(curve: Sequence[float], state: TrialState) -> FrozenTrial:

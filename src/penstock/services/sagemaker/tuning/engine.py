@@ -7,11 +7,12 @@ jobs wake their tuning job whenever their status changes (their document's `_tun
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
-from penstock.search.base import Search, Trial
+from penstock.search.base import Plan, Search, Trial
 from penstock.services.sagemaker import contract, jobs
 from penstock.services.sagemaker.training import engine as training
 from penstock.services.sagemaker.training.state import JOB as TRAINING
@@ -23,6 +24,8 @@ from penstock.store.records import Document, Ref
 
 BATCH = 4
 """How many training jobs one look makes: it must not hold the engine for long, and looks again at once."""
+MANY = 50
+"""Trials, parents' too, from which the search is asked where it holds up nobody: hundreds take it tens of milliseconds."""
 LOADING_S = 0.05
 """How soon to look again for the search's library."""
 LOOK_AGAIN_S = 60.0
@@ -66,6 +69,10 @@ def give_up(call: Call, document: Document) -> float | None:
     JOB.move(call, document, "Failed")
     tell(call, document)
     return None
+
+
+def _trains(job: Document) -> bool:
+    return job.status == "InProgress" and "TrainingStartTime" in job.body
 
 
 STEPS = {JOB.kind: advance}
@@ -169,16 +176,20 @@ class Look:
         if search is None:
             return
         self.again = min(self.again or WATCH_S, WATCH_S)
-        plan = rules.plan(self.body, self.document.arn)
+        watched = [(entry, job) for entry in self.running if (job := self.job(entry)) is not None and _trains(job)]
+        if not watched:
+            return
+        if len(self.entries) > MANY:
+            self.call.take_time()
+        running = [self.told(entry, job) for entry, job in watched]
         curves = [self.curve(entry) for entry in self.entries if rules.ended(entry) and entry["o"] is not None]
-        doomed = []
-        for entry in self.running:
-            job = self.job(entry)
-            if job is not None and "TrainingStartTime" in job.body and job.status == "InProgress":
-                series = training.read_metrics(self.call, job).get(self.goal(entry)["MetricName"], [])
-                if search.hopeless(plan, curves, [value for _, value, _ in series]):
-                    doomed.append(entry)
-        self.stop(doomed)
+        verdicts = search.hopeless(rules.plan(self.body, self.document.arn), curves, running)
+        self.stop([entry for (entry, _), doomed in zip(watched, verdicts, strict=True) if doomed])
+
+    def told(self, entry: dict[str, Any], job: Document) -> list[float]:
+        """The values that a running trial's objective had so far."""
+        series = training.read_metrics(self.call, job).get(self.goal(entry)["MetricName"], [])
+        return [value for _, value, _ in series]
 
     def curve(self, entry: dict[str, Any]) -> list[float]:
         """The values that an ended trial's objective had, one after another."""
@@ -209,8 +220,14 @@ class Look:
         search: Search | None = self.call.app.search.ready()
         if search is None:
             return None
-        plan = rules.plan(self.body, self.document.arn, self.parents())
-        return search.suggest(f"{self.document.arn}/{self.document.created}", plan, rules.trials(self.entries))
+        if len(self.entries) + len(self.plan.parents) > MANY:
+            self.call.take_time()
+        return search.suggest(f"{self.document.arn}/{self.document.created}", self.plan, rules.trials(self.entries))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What the search is asked, the same for all trials of a look."""
+        return rules.plan(self.body, self.document.arn, self.parents())
 
     def parents(self) -> list[Trial]:
         """The trials of the searches that this one goes on from, as far as their definitions are in this one."""
