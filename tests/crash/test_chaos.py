@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(not sandbox.probe().ok, reason=f"no sandboxes here: {sandbox.probe().sentence}"),
 ]
 SEED = int(os.environ.get("PENSTOCK_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
-KILLS, SECONDS = 25, 45
+KILLS, SECONDS = 15, 25
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_executions_end_right_whoever_is_killed(tmp_path: Path) -> None:
         assert chaos.settle() == []
         assert workload.failures(clan.log()) == []
         print(dict(chaos.kills), len(chaos.executions), "executions,", chaos.losses(), "second attempts")
-        assert len(chaos.executions) >= 4
+        assert len(chaos.executions) >= 2
         assert sum(chaos.kills.values()) >= 5  # a slow machine leaves time for fewer
 
 

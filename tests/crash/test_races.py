@@ -21,6 +21,7 @@ from tests.crash.families import PLAIN, Clan, raise_clan, until
 AT_ONCE = 8
 ROLE = "{role}"
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
+POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]})
 COUNT = {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}
 CREATES: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
     # service, operation, parameters; what the losers are told: code, and words of the sentence
@@ -46,7 +47,7 @@ CREATES: dict[str, tuple[str, str, dict[str, Any], str, str]] = {
               "ValidationException", "Trial names must be unique"),
     "trial component": ("sagemaker", "create_trial_component", {"TrialComponentName": "taken"}, "ValidationException", "must be unique"),
     "role": ("iam", "create_role", {"RoleName": "taken", "AssumeRolePolicyDocument": TRUST}, "EntityAlreadyExists", "taken already exists"),
-    "policy": ("iam", "create_policy", {"PolicyName": "taken", "PolicyDocument": TRUST}, "EntityAlreadyExists", "already exists"),
+    "policy": ("iam", "create_policy", {"PolicyName": "taken", "PolicyDocument": POLICY}, "EntityAlreadyExists", "already exists"),
     "user": ("iam", "create_user", {"UserName": "taken"}, "EntityAlreadyExists", "taken already exists"),
     "instance profile": ("iam", "create_instance_profile", {"InstanceProfileName": "taken"}, "EntityAlreadyExists", "already exists"),
     "log group": ("logs", "create_log_group", {"logGroupName": "taken"}, "ResourceAlreadyExistsException", "already exists"),
