@@ -138,7 +138,10 @@ class Shop:
 
     def log(self, name: str) -> str:
         group = "/aws/sagemaker/TransformJobs"
-        streams = self.logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+        try:
+            streams = self.logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+        except self.logs.exceptions.ResourceNotFoundException:  # no transform job has written anything yet
+            return ""
         pages = [
             self.logs.get_log_events(logGroupName=group, logStreamName=each["logStreamName"], startFromHead=True)
             for each in streams
