@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from penstock.runs import outputs
 from penstock.runs.base import RUNNING, Output, Result, RunSpec
 from penstock.runs.folder import Order, RunFolder, Setup
 from penstock.runs.live import LiveOutputs
-from penstock.runs.outputs import BlobFolder, Root
+from penstock.runs.outputs import BlobFolder, Root, find_files
 
 LARGE = os.urandom(200_000)
 
@@ -136,3 +138,68 @@ def test_the_next_attempt_begins_without_what_the_last_one_told(program: Program
     program.folder.renew()
     program.folder.mark_running(1.0, 2)
     assert program.told() == {}
+
+
+class Swap:
+    """Opens as `os.open` does; when a name is about to be opened, or was, a folder becomes a link. Knows all files opened."""
+
+    def __init__(self, name: str, folder: Path, target: Path, after: bool):
+        self.name, self.folder, self.target, self.after = name, folder, target, after
+        self.real, self.swapped, self.opened = os.open, False, set[tuple[int, int]]()
+
+    def __call__(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        due = not self.swapped and path == self.name
+        if due and not self.after:
+            self._swap()
+        fd = self.real(path, flags, mode, dir_fd=dir_fd)
+        about = os.fstat(fd)
+        self.opened.add((about.st_dev, about.st_ino))
+        if due and self.after:
+            self._swap()
+        return fd
+
+    def _swap(self) -> None:
+        self.swapped = True
+        self.folder.rename(self.folder.with_name("was"))
+        self.folder.symlink_to(self.target)
+
+
+@pytest.mark.parametrize("overlay", [False, True], ids=["plain", "overlay"])
+def test_a_folder_that_becomes_a_link_while_it_is_looked_at_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlay: bool
+) -> None:
+    host, upper = tmp_path / "host", tmp_path / "upper"
+    merged = tmp_path / "merged" if overlay else upper
+    for folder in {host, upper / "out/sub", merged / "out/sub"}:
+        folder.mkdir(parents=True)
+        (folder / "a").write_bytes(b"secret" if folder == host else b"own")
+    # Of an overlay's file the swap comes between its opening and that of the same file beneath; else before its folder's.
+    swap = Swap("a" if overlay else "sub", upper / "out/sub", host, after=overlay)
+    monkeypatch.setattr(os, "open", swap)
+    for found in find_files(Root(str(merged), str(upper)), "/out"):
+        with open(found.fd, "rb") as file:
+            assert (file.read(), found.link) == (b"own", not overlay)
+    assert swap.swapped
+    secret = (host / "a").stat()
+    assert (secret.st_dev, secret.st_ino) not in swap.opened
+
+
+def test_only_a_file_of_the_upper_layers_own_disk_becomes_a_blob_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged, upper = tmp_path / "merged", tmp_path / "upper"
+    for folder in (merged, upper):
+        (folder / "out").mkdir(parents=True)
+    (upper / "out/a").write_bytes(b"own")
+    (merged / "out").rmdir()
+    (merged / "out").symlink_to(upper / "out")
+    monkeypatch.setattr(outputs, "_open_folder", lambda top, path: os.open(top + path, os.O_RDONLY))
+    for device, link in ((0, True), (1, False)):
+        real = os.stat(upper)
+        fields = [*real[:2], real.st_dev + device, *real[3:]]
+        monkeypatch.setattr(os, "stat", lambda path, fields=fields, **_: os.stat_result(fields))
+        (found,) = find_files(Root(str(merged), str(upper)), "/out")
+        monkeypatch.undo()
+        monkeypatch.setattr(outputs, "_open_folder", lambda top, path: os.open(top + path, os.O_RDONLY))
+        os.close(found.fd)
+        assert found.link is link

@@ -1,7 +1,7 @@
-"""Takes results out of a root after its program has ended: hashed, and durable in the blob folder.
+"""Takes results out of a root: hashed, and durable in the blob folder.
 
-The program is dead and nobody else sees its root, so nothing moves while this reads. All the same nothing is reached through a symbolic
-link: every folder is opened below its parent's descriptor, and every file must be a regular one.
+At the end the program is dead and nothing moves while this reads; `live` looks while it is alive and may move anything. So nothing is
+reached through a symbolic link: every folder is opened below its parent's descriptor, and every file must be a regular one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from penstock.runs import linux
 from penstock.runs.base import Output, Result
-from penstock.runs.inputs import inside
 
 INLINE_BYTES = 64 * 1024
 INLINE_TOTAL_BYTES = 8 << 20
@@ -200,16 +198,10 @@ def _hole(name: str, folder: int) -> int:
 def read_message(roots: list[Root], path: str) -> str:
     """The first 1,024 characters of a file that the program left; empty if there is none."""
     for root in roots:
-        folder = _open_folder(root.merged, posixpath.dirname(path))
-        if folder is None:
-            continue
-        try:
-            found = _open_file(posixpath.basename(path), folder)
-            if found is not None:
-                with open(found, "rb") as file:
-                    return file.read(4096).decode("utf-8", "replace")[:1024]
-        finally:
-            os.close(folder)
+        found = _open_beneath(root.merged, path)
+        if found is not None:
+            with open(found, "rb") as file:
+                return file.read(4096).decode("utf-8", "replace")[:1024]
     return ""
 
 
@@ -303,12 +295,9 @@ def find_files(root: Root, source: str) -> Iterator[Found]:
     """The regular files below a folder of the root, by name; a file as the source is one result with its own name."""
     folder = _open_folder(root.merged, source)
     if folder is None:
-        parent = _open_folder(root.merged, posixpath.dirname(source))
-        if parent is not None:
-            fd = _open_file(posixpath.basename(source), parent)
-            os.close(parent)
-            if fd is not None:
-                yield _found(root, source, posixpath.basename(source), fd)
+        fd = _open_beneath(root.merged, source)
+        if fd is not None:
+            yield _found(root, source, posixpath.basename(source), fd)
         return
     for key, parent, entry in _walk(folder, ""):
         if entry.is_file(follow_symlinks=False) and (fd := _open_file(entry.name, parent)) is not None:
@@ -319,20 +308,28 @@ def _found(root: Root, path: str, key: str, fd: int) -> Found:
     """Opens the file where its bytes lie, so that they can become a blob without being copied."""
     if root.merged == root.upper:
         return Found(key, fd, os.fstat(fd).st_nlink == 1)
-    try:
-        beneath = os.open(inside(Path(root.upper), path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
+    beneath = _open_beneath(root.upper, path)
+    if beneath is None:
         return Found(key, fd, False)
     seen, real = os.fstat(fd), os.fstat(beneath)
-    if (seen.st_ino, seen.st_size, seen.st_mtime_ns) != (
-        real.st_ino,
-        real.st_size,
-        real.st_mtime_ns,
-    ) or real.st_nlink > 1:
+    # An overlay's files have a device of their own: the upper layer's is the one that the file must lie on.
+    same = (seen.st_ino, seen.st_size, seen.st_mtime_ns) == (real.st_ino, real.st_size, real.st_mtime_ns)
+    if not same or real.st_dev != os.stat(root.upper).st_dev or real.st_nlink > 1:
         os.close(beneath)
         return Found(key, fd, False)
     os.close(fd)
     return Found(key, beneath, True)
+
+
+def _open_beneath(top: str, path: str) -> int | None:
+    """Opens a regular file below `top`, step by step: the program, if it is alive, may put a link in any folder's place."""
+    parent = _open_folder(top, posixpath.dirname(path))
+    if parent is None:
+        return None
+    try:
+        return _open_file(posixpath.basename(path), parent)
+    finally:
+        os.close(parent)
 
 
 def _open_folder(top: str, path: str) -> int | None:
