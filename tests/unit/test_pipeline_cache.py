@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from penstock.kernel.call import Call
 from penstock.kernel.clock import Clock
 from penstock.services.sagemaker.pipelines import cachekeys
 from penstock.services.sagemaker.pipelines.explain import explain
@@ -346,6 +347,27 @@ def test_code_that_the_sdk_uploads_again_under_its_hash_is_the_same_code(works: 
     assert hits(works, run(works, cached("A", inputs={"code": uri}))) == {"A": first}
 
 
+@pytest.mark.parametrize(("path", "code"), [
+    ("ProcessingInputs['code'].S3Input.S3Uri", True),
+    ("InputDataConfig['sourcedir'].DataSource.S3DataSource.S3Uri", True),
+    ("TrainingJobDefinition.StaticHyperParameters.sagemaker_submit_directory", True),
+    ("ProcessingInputs['in'].S3Input.S3Uri", False),
+    ("InputDataConfig['train'].DataSource.S3DataSource.S3Uri", False),
+    ("ProcessingInputs['code'].DatasetDefinition.AthenaDatasetDefinition.S3Uri", False),
+])  # fmt: skip
+def test_only_code_is_taken_by_a_hash_in_its_path(path: str, code: bool) -> None:
+    uri = f"s3://{BUCKET}/{HASH}/x"
+    found = cachekeys.Source(path, uri).named_by_hash
+    assert found is code
+
+
+def test_data_below_a_hash_is_looked_at(works: Works) -> None:
+    step = cached("A", inputs={"in": put(works, f"data/{HASH}/a.csv", b"1")})
+    run(works, step)
+    put(works, f"data/{HASH}/a.csv", b"2")
+    assert hits(works, run(works, step)) == {"A": None}
+
+
 def test_a_result_whose_inputs_changed_while_it_ran_is_not_kept(works: Works) -> None:
     step = cached("A", inputs={"in": put(works, "in/a.csv", b"1")})
     works.create(pipeline(step))
@@ -374,6 +396,47 @@ def packed(at: int, text: str = "print(1)") -> bytes:
         info.size, info.mtime = len(text), at
         tar.addfile(info, io.BytesIO(text.encode()))
     return gzip.compress(plain.getvalue(), mtime=at + 5)
+
+
+def claims(size: int, sparse: bool = False, count: int = 1) -> bytes:
+    """An archive whose members claim so many bytes, and hold none."""
+    plain = io.BytesIO()
+    for number in range(count):
+        info = tarfile.TarInfo(f"m{number}")
+        info.size = size
+        if sparse:  # an old GNU header: no pieces, and the size when the holes are filled
+            info.type, info.size = tarfile.GNUTYPE_SPARSE, 0
+            head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+            head[483:495] = b"%011o\0" % size
+            head[148:156] = b"        "
+            head[148:156] = b"%06o\0 " % sum(head)
+            plain.write(head)
+        else:
+            plain.write(info.tobuf(tarfile.GNU_FORMAT))
+    return gzip.compress(plain.getvalue() + bytes(1024), mtime=0)
+
+
+@pytest.mark.parametrize("archive", [
+    claims(64 << 20, sparse=True),
+    claims(1, sparse=True),
+    claims(9 << 20),
+    claims(0, count=cachekeys.MEMBERS + 1),
+    packed(1) + packed(2),
+    packed(1)[:-9],
+    gzip.compress(bytes(9 << 20)),
+], ids=["large and sparse", "sparse", "large", "many", "two", "cut off", "bomb"])  # fmt: skip
+def test_an_archive_that_is_not_as_the_sdk_packs_it_counts_by_its_own_bytes(archive: bytes) -> None:
+    assert len(archive) < cachekeys.ARCHIVE_BYTES
+    assert cachekeys.archive_digest(archive) is None
+
+
+def test_an_archive_is_read_where_the_engine_may_take_its_time(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(works, "content")
+    asked = []
+    monkeypatch.setattr(Call, "take_time", lambda call: asked.append(call))
+    works.create(pipeline(cached("A", inputs={"code": put(works, "c/sourcedir.tar.gz", packed(1))})))
+    works.look(works.start())
+    assert asked
 
 
 def stamped(at: int) -> str:

@@ -188,6 +188,7 @@ class Cache:
             row = self.call.app.store.object(bucket, key)
             if row is None or row.size_bytes > ARCHIVE_BYTES:
                 return None
+            self.call.take_time()
             return cachekeys.archive_digest(read_object(self.call, bucket, key, ARCHIVE_BYTES))
         except ServiceError:
             return None

@@ -57,7 +57,9 @@ NAMED_BY_HASH = re.compile(r"/[0-9a-f]{64}/")
 LEFT_OUT = frozenset({"sagemaker_job_name"})
 """Hyperparameters that say nothing of the work."""
 CODE = "sagemaker_submit_directory"
-ARCHIVE_BYTES, UNPACKED_BYTES = 1 << 20, 8 << 20
+CODE_INPUT = re.compile(rf"(\['(code|sourcedir)'\]\.(S3Input|DataSource\.S3DataSource)\.S3Uri|\.{CODE})$")
+"""The paths of the inputs that the SDKs give code by."""
+ARCHIVE_BYTES, UNPACKED_BYTES, MEMBERS = 1 << 20, 8 << 20, 10_000
 """Up to which size an archive of code is keyed by what is in it, not by its own bytes (which hold the moment of packing)."""
 PART_S = {"Y": 365 * 86400, "M": 30 * 86400, "W": 7 * 86400, "D": 86400, "h": 3600, "m": 60, "s": 1}
 
@@ -73,7 +75,8 @@ class Source:
 
     @property
     def named_by_hash(self) -> bool:
-        return bool(NAMED_BY_HASH.search(self.uri))
+        """Whether it is code below its hash; a user's data may lie below one, too, that says nothing of it."""
+        return bool(CODE_INPUT.search(self.path) and NAMED_BY_HASH.search(self.uri))
 
 
 def pick(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,22 +170,48 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@lru_cache(maxsize=256)
 def archive_digest(packed: bytes) -> str | None:
-    """A digest of the names and bytes in a tar.gz, whatever its times and owners; None where it is none, or too large."""
+    """A digest of the names and bytes in a tar.gz, whatever its times and owners.
+
+    None where it is none, or too large: what its members claim to hold counts, since a sparse one claims terabytes in a header.
+    """
+    known = _known(hashlib.sha256(packed).digest())
+    if not known:
+        known.append(_digest_of(packed))
+    return known[0]
+
+
+@lru_cache(maxsize=4096)
+def _known(sha256: bytes) -> list[str | None]:
+    """Where the digest of an archive with these bytes is put; so the archive itself is not kept."""
+    return []
+
+
+def _digest_of(packed: bytes) -> str | None:
+    unpacker = zlib.decompressobj(31)
     try:
-        data = zlib.decompressobj(31).decompress(packed, UNPACKED_BYTES)
-        if len(data) >= UNPACKED_BYTES:
+        data = unpacker.decompress(packed, UNPACKED_BYTES)
+        if not unpacker.eof or unpacker.unused_data:
             return None
-        found = hashlib.sha256()
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            for member in sorted(tar, key=lambda each: each.name):
-                file = tar.extractfile(member) if member.isfile() else None
-                content = hashlib.sha256(file.read()).hexdigest() if file else member.linkname
-                found.update(json.dumps([member.name, member.type.decode("latin-1"), content]).encode())
-    except (tarfile.TarError, zlib.error, EOFError, KeyError, ValueError):
+            found = _members(tar)
+    except (tarfile.TarError, zlib.error, EOFError, KeyError, ValueError, OverflowError, RecursionError):
         return None
-    return found.hexdigest()
+    return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
+
+
+def _members(tar: tarfile.TarFile) -> list[tuple[str, str, str]]:
+    """Name, type and content of each member. Raises ValueError for more than an archive of code has."""
+    found: list[tuple[str, str, str]] = []
+    left_bytes = UNPACKED_BYTES
+    for member in tar:
+        left_bytes -= member.size
+        if member.issparse() or member.size < 0 or left_bytes < 0 or len(found) >= MEMBERS:
+            raise ValueError("no archive of code")
+        file = tar.extractfile(member) if member.isfile() else None
+        content = hashlib.sha256(file.read()).hexdigest() if file else member.linkname
+        found.append((member.name, member.type.decode("latin-1"), content))
+    return found
 
 
 # --- durations
