@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from penstock.kernel import upkeep
 from penstock.kernel.clock import FakeClock
+from penstock.runs.logs import LogPump
 from penstock.store.records import Change, Event, Points
 
 DAY = 86400.0
@@ -71,3 +76,33 @@ def test_a_log_stream_goes_after_its_groups_retention_and_others_stay(world: Any
     world.app.settings = dataclasses.replace(world.app.settings, keep_logs_days=0.5)
     look(world)
     assert list(logs.streams("1", "us-east-1", "/kept/for-ever")) == []
+
+
+def test_a_stream_that_a_program_writes_to_stays_however_long_it_is_silent(world: Any) -> None:
+    now = begin(world, keep_logs_days=1)
+    path = Path(world.app.logs.path("1", "us-east-1", "/jobs", "job/quiet"))
+    pump = LogPump(path)
+    os.utime(path, (now, now - 40 * DAY))
+    look(world)
+    pump.note("still here")
+    assert path.read_text().endswith(" still here\n")
+    pump.close()
+    os.utime(path, (now, now - 40 * DAY))
+    look(world)
+    assert not path.exists()
+
+
+def test_a_stream_deleted_while_it_was_opened_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real = tmp_path / "job.log", fcntl.flock
+    path.touch()
+
+    def late(fd: int, how: int) -> None:
+        monkeypatch.undo()
+        path.unlink()
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    pump = LogPump(path)
+    pump.note("here")
+    pump.close()
+    assert path.read_text().endswith(" here\n")

@@ -6,6 +6,7 @@ a stream's name between slashes are folders, so the streams of one job are liste
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -83,7 +84,10 @@ class Logs:
         shutil.rmtree(self.group_folder(account, region, group), ignore_errors=True)
 
     def drop_old(self, now: float, days: float = 0.0) -> int:
-        """Drops the streams that got no line for longer than their group's retention, or than `days`; gives how many."""
+        """Drops the streams that got no line for longer than their group's retention, or than `days`; gives how many.
+
+        One that a program writes to still is locked by its supervisor, and stays however long the program is silent.
+        """
         count = 0
         for region in self.folder.glob("*/*"):
             for about in _groups(region) if region.is_dir() else ():
@@ -91,8 +95,7 @@ class Logs:
                 folder = self.group_folder(region.parent.name, region.name, about["name"])
                 for file in folder.rglob("*.log") if limits else ():
                     if file.is_file() and file.stat().st_mtime < now - min(limits) * 86400:
-                        file.unlink(missing_ok=True)
-                        count += 1
+                        count += _drop_unused(file)
         return count
 
     def groups(self, account: str, region: str) -> list[dict[str, Any]]:
@@ -219,6 +222,22 @@ class Logs:
                 left -= line.after - line.place
         rest = end if end is not None else 0
         return found[::-1], rest if begin is None else begin, rest if finish is None else finish
+
+
+def _drop_unused(file: Path) -> bool:
+    """Deletes a stream's file, unless somebody holds a lock on it."""
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink()
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def _safe(part: str) -> str:

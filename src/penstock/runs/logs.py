@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import time
 from collections import deque
@@ -22,7 +24,7 @@ class LogPump:
 
     def __init__(self, path: Path, limit_bytes: int = STREAM_BYTES):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = _open_locked(path)
         self.reading, self.writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.reading, False)
         self._rest = b""
@@ -78,3 +80,14 @@ class LogPump:
     def close(self) -> None:
         os.close(self.reading)
         os.close(self._file)
+
+
+def _open_locked(path: Path) -> int:
+    """Opens a log to add to it, under a lock that says so: upkeep deletes logs that got no line for long, but none that is locked."""
+    while True:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        if os.fstat(fd).st_nlink:
+            return fd
+        os.close(fd)  # deleted between the opening and the lock
