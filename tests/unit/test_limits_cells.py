@@ -49,6 +49,14 @@ def test_a_cell_that_was_swept_is_made_again_when_it_is_entered(means: Means) ->
     assert (cell.folders["cpu"] / "cgroup.procs").read_text() == "0"
 
 
+def test_a_limit_that_cannot_be_set_is_told_and_one_that_a_kernel_may_lack_is_not(tmp_path: Path) -> None:
+    cell = Cell(Means(1, {"memory": tmp_path}), f"{HOUSE}-a")
+    with pytest.raises(FileNotFoundError):
+        cell.limit(1 << 20, 1.0)
+    (cell.folders["memory"] / "memory.limit_in_bytes").touch()
+    assert cell.limit(1 << 20, 1.0)
+
+
 def test_every_name_counts_a_block(tmp_path: Path) -> None:
     """A million empty files take no room, and all inodes of the host."""
     (tmp_path / "folder").mkdir()

@@ -149,6 +149,14 @@ def test_too_much_memory_ends_the_run_with_that_reason(runs: Runs) -> None:
     assert state.reason == "memory"
 
 
+@pytest.mark.skipif(not limits.find_means(take=False).memory, reason="no cgroup holds memory here")
+def test_a_program_whose_limits_cannot_be_set_is_ended(runs: Runs) -> None:
+    state = runs.run(runs.shell("unlimited", "sleep 20", memory_bytes=-5))  # refused by the kernel: EINVAL
+    assert (state.exit_code, state.reason) == (125, "sandbox")
+    assert state.message.startswith("The limits of memory and processors could not be set: ")
+    assert runs.log("unlimited") == [f"penstock: {state.message}"]
+
+
 def test_a_fork_bomb_stays_in_its_run(runs: Runs) -> None:
     script = """
 import os, time

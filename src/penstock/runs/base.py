@@ -135,7 +135,8 @@ class RunState:
     exit_code: int | None = None
     """Of the first instance that failed, else 0; 128 + n for a signal n."""
     reason: str = ""
-    """"" | "exit" | "timeout" | "stopped" | "memory" | "disk" | "room" (none on the server's disk) | "sandbox" (could not be made)."""
+    """"" | "exit" | "timeout" | "stopped" | "memory" | "disk" | "room" (none on the server's disk) | "sandbox" (not made, or not
+    limited)."""
     message: str = ""
     """From `message_file`, or what went wrong in the sandbox's making."""
     tail: list[str] = field(default_factory=list)

@@ -25,6 +25,8 @@ NICE = 5
 SUPERVISOR_OOM_SCORE = -900
 PREFIX = "penstock."
 FORGOTTEN_S = 3600.0
+NEEDED = frozenset({"memory.max", "memory.limit_in_bytes", "cpu.weight", "cpu.shares"})
+"""Without these there is no limit; the others (swap accounting, say) only some kernels have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,10 @@ class Cell:
             _write(f"{self.folders['pids']}/pids.max", processes)
 
     def limit(self, memory_bytes: int, cpus: float) -> bool:
-        """Sets the limits; False if more memory is in use already and cannot be had back."""
+        """Sets the limits; False if more memory is in use already and cannot be had back.
+
+        Raises: OSError where one that every kernel has could not be set.
+        """
         if self._means.version == 2:
             values = {
                 "memory": [("memory.max", memory_bytes), ("memory.swap.max", 0), ("memory.oom.group", 0)],
@@ -157,9 +162,11 @@ class Cell:
             for name, value in values.get(controller, ()):
                 try:
                     _write(f"{folder}/{name}", value)
-                except OSError as error:  # only some kernels have all of them
+                except OSError as error:
                     if error.errno == errno.EBUSY:
                         return False
+                    if name in NEEDED:
+                        raise
         return True
 
     def enter(self) -> None:

@@ -96,7 +96,7 @@ class Attempt:
         self.handouts: list[network.Handout] = []
         self.selector = selectors.DefaultSelector()
         self.times = Times()
-        self.reason = ""
+        self.reason = self.message = ""
         self.failed: Program | None = None
         self.started = 0.0
         self.early: list[Program] = []
@@ -177,13 +177,23 @@ class Attempt:
             self._limit()
 
     def _limit(self) -> None:
-        self.cell.leave()
-        if self.live is not None:  # not before: what it does is not the program's
-            self.live.start()
-        for program in self.programs:
-            if not program.cell.limit(self.spec.memory_bytes, self.spec.cpus) and not self.reason:
-                self.reason = "memory"
-                self.kill()
+        """Sets the limits; a program that would go on without them is ended."""
+        try:
+            self.cell.leave()
+            if self.live is not None:  # not before: what it does is not the program's
+                self.live.start()
+            within = [program.cell.limit(self.spec.memory_bytes, self.spec.cpus) for program in self.programs]
+        except OSError as error:
+            self._end_now("sandbox", f"The limits of memory and processors could not be set: {error}")
+            return
+        if not all(within):
+            self._end_now("memory")
+
+    def _end_now(self, reason: str, message: str = "") -> None:
+        """SIGKILL at once; the first reason counts."""
+        if not self.reason:
+            self.reason, self.message = reason, message
+            self.kill()
 
     def _owner(self) -> int | None:
         """Whose the blobs of its outputs become."""
@@ -248,9 +258,8 @@ class Attempt:
             self._leave_cell()
         if now >= self.lookout.due:
             over = self.lookout.look([p.first for p in self.programs if p.first and not p.ended])
-            if over and not self.reason:
-                self.reason = over
-                self.kill()
+            if over:
+                self._end_now(over)
 
     def _hear(self, watch: linux.Watch) -> None:
         if any(noticed.name == STOP for noticed in watch.read()):
@@ -348,6 +357,9 @@ class Attempt:
                 state.reason = "memory" if self.failed.cell.ran_out() else "exit"
         if state.reason in ("disk", "room"):
             state.message = self.lookout.sentence
+        if self.message:
+            state.exit_code, state.message = endings.CANNOT_RUN, self.message
+            self.programs[0].pump.note(f"penstock: {self.message}")
         if state.reason and not state.message and self.spec.message_file:
             state.message = outputs.read_message(roots, self.spec.message_file)
         wanted = [o for o in self.spec.outputs if o.always or not state.reason]
