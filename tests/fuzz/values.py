@@ -15,6 +15,15 @@ from penstock.wire import models
 from penstock.wire.patterns import compiled
 from tests.fuzz.stage import POLICY, TRUST, definitions
 
+LIFECYCLE = {
+    "rules": [
+        {
+            "rulePriority": 1,
+            "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 3},
+            "action": {"type": "expire"},
+        }
+    ]
+}
 Draw = Callable[[Any], Any]
 
 
@@ -44,6 +53,7 @@ HOSTILE: tuple[Any, ...] = (
     *("{", "[]", "null", "{}", "'; --", "${x}", "<a>&amp;", "1e999", "-1", "99999999999999999999", "0x10", "٣", "NaN", "true"),
     *(0, 1, -1, 2**31, 2**63 - 1, 2**63, -(2**63) - 1, 2**64, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf")),
     *(True, False, None, [], {}, [None], [[]], {"": ""}, {"a": None}, {"Key": "a"}, [1, "a", None, {}], ["a"] * 300),
+    *("[" * 10_000, "{\"a\":" * 2000),
     *(deep(60, 1, None), deep(60, "x", "a"), deep(700, 1, None), deep(700, {}, "Std:Join"), [{"Key": "a", "Value": "b"}] * 60),
     *({f"k{n}": "v" for n in range(300)}, {"Get": "Steps.Stop.X"}, {"Std:Join": {"On": "", "Values": [1, {}]}}),
 )  # fmt: skip
@@ -51,7 +61,8 @@ HOSTILE: tuple[Any, ...] = (
 DOCUMENTS: dict[str, list[Any]] = {
     "PipelineDefinition": definitions(),
     "AssumeRolePolicyDocument": [TRUST],
-    **{name: [POLICY] for name in ("PolicyDocument", "ResourcePolicy", "Policy", "PolicyInputList")},
+    **{name: [POLICY] for name in ("PolicyDocument", "ResourcePolicy", "Policy", "PolicyInputList", "policyText")},
+    "lifecyclePolicyText": [LIFECYCLE],
 }
 """Members that hold a document of JSON, and what to begin with."""
 PLAIN = (

@@ -13,6 +13,8 @@ from botocore.exceptions import ClientError
 
 from penstock.runs.images import LocalImages
 from penstock.runs.images.built import Built
+from penstock.services.ecr.state import REMOVAL
+from penstock.store.records import Query, Stale
 
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": []})
 LIFECYCLE = json.dumps(
@@ -94,6 +96,9 @@ def test_policies_are_kept_shown_and_deleted(ecr: Any) -> None:
         refused(ecr.put_lifecycle_policy, repositoryName="own", lifecyclePolicyText="{" * 100)
         == "InvalidParameterException"
     )
+    deep = "[" * 10_000  # the model's longest
+    assert refused(ecr.put_lifecycle_policy, repositoryName="own", lifecyclePolicyText=deep) == "InvalidParameterException"
+    assert refused(ecr.set_repository_policy, repositoryName="own", policyText=deep) == "InvalidParameterException"
     ecr.put_lifecycle_policy(repositoryName="own", lifecyclePolicyText=LIFECYCLE)
     assert ecr.get_lifecycle_policy(repositoryName="own")["lifecyclePolicyText"] == LIFECYCLE
     assert ecr.delete_lifecycle_policy(repositoryName="own")["lifecyclePolicyText"] == LIFECYCLE
@@ -151,5 +156,26 @@ def test_a_deleted_image_is_known_no_more(images: LocalImages, client: Any, ecr:
     assert [one["failureCode"] for one in answer["failures"]] == ["ImageNotFound"]
     assert images.shelf.find(f"{client.account}.dkr.ecr.us-east-1.amazonaws.com/own:1") is None
     assert refused(ecr.delete_repository, repositoryName="own") == "RepositoryNotEmptyException"
-    ecr.delete_repository(repositoryName="own", force=True)
-    assert images.held() == []
+
+
+def test_a_repositorys_images_go_after_it_is_deleted_but_for_those_built_anew(
+    world: Any, images: LocalImages, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world, "account", client.account)
+    monkeypatch.setattr(world.app, "images", images)
+    world("ecr", "CreateRepository", repositoryName="own")
+    lost = world.call()
+    lost.other("ecr", "DeleteRepository", repositoryName="own", force=True)
+    world("ecr", "PutImageTagMutability", repositoryName="own", imageTagMutability="IMMUTABLE")
+    with pytest.raises(Stale):
+        world.app.store.commit(lost.change)
+    assert len(images.held()) == 3, "a deletion that was not written took images"
+
+    world("ecr", "DeleteRepository", repositoryName="own", force=True)
+    anew = f"{client.account}.dkr.ecr.us-east-1.amazonaws.com/own:1"
+    images.shelf.keep(Built(anew, {}, "python", "", "python:3.11", ["c" * 64], sizes=[7], size_bytes=9, made=6.0))
+    query = Query(kind=REMOVAL, account=client.account, region="us-east-1")
+    [removal] = world.app.store.page(query)
+    world.step(removal)
+    assert [one.uri for one in images.held()] == [anew]
+    assert world.app.store.page(query) == []

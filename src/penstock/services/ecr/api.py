@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
-from penstock.kernel import tags
-from penstock.kernel.call import Call
+from penstock.kernel import jsontext, tags
+from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
-from penstock.services.ecr.state import REPOSITORY, images_of, no_repository, refused, repository_of
+from penstock.runs.base import Held
+from penstock.services.ecr.state import REMOVAL, REPOSITORY, images_of, no_repository, refused, repository_of
 from penstock.store.records import Document, TagsGone, TagsPut
 
 TOKEN_S = 12 * 3600.0
@@ -64,6 +65,7 @@ def describe_repositories(call: Call) -> dict[str, Any]:
     return REPOSITORY.page(call, "repositories", order="name", descending=False)
 
 
+@slow
 def delete_repository(call: Call) -> dict[str, Any]:
     """Deletes a repository, and with `force` the images in it.
 
@@ -77,10 +79,23 @@ def delete_repository(call: Call) -> dict[str, Any]:
                 f"The repository with name '{repository.name}' in registry with id '{call.account}' cannot be deleted "
                 "because it still contains images",
             )
-        for image in held:
-            call.app.images.remove(image.uri)
+        _have_removed(call, held)
     REPOSITORY.delete(call, repository.name)
     return {"repository": REPOSITORY.describe(repository)}
+
+
+def _have_removed(call: Call, held: Sequence[Held]) -> None:
+    """Has the engine take images from this machine, once the repository's end is durable."""
+    removal = Document(
+        kind=REMOVAL,
+        account=call.account,
+        region=call.region,
+        name=secrets.token_hex(16),
+        created=call.now,
+        body={"Images": [[one.uri, one.digest] for one in held]},
+    )
+    call.put(removal)
+    call.wake(removal.ref)
 
 
 def get_authorization_token(call: Call) -> dict[str, Any]:
@@ -204,7 +219,7 @@ def _shown(call: Call, repository: Document, member: str, text: str) -> dict[str
 
 def _read(text: str, member: str) -> dict[str, Any]:
     try:
-        read = json.loads(text)
+        read = jsontext.read(text)
     except ValueError:
         read = None
     if not isinstance(read, dict):

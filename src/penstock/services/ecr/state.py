@@ -22,6 +22,9 @@ REPOSITORY = Resource(
     without=frozenset({"tags"}),
 )
 
+REMOVAL = "ecr.removal"
+"""The images of a repository that was deleted with them: the engine takes them from this machine, then the document goes."""
+
 
 def repository_of(call: Call) -> Document:
     """The repository that a call names, in the caller's registry.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.kernel import pages
-from penstock.kernel.call import Call
+from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import Held
 from penstock.services.ecr.state import PAGES, images_of, repository_of
@@ -67,6 +67,7 @@ def batch_get_image(call: Call) -> dict[str, Any]:
     return {"images": images, "failures": failures}
 
 
+@slow
 def batch_delete_image(call: Call) -> dict[str, Any]:
     """Deletes images by tag, or by digest with all their tags, from this machine."""
     repository = repository_of(call)
