@@ -20,6 +20,7 @@ from penstock.front import Front
 from penstock.kernel import auth
 from penstock.kernel.call import Caller
 from penstock.store.records import Change
+from penstock.wire import models
 from tests.conftest import Boto, House
 
 TARGET = {"X-Amz-Target": "SageMaker.ListModels", "Content-Type": "application/x-amz-json-1.1"}
@@ -42,6 +43,20 @@ def post(house: House, headers: dict[str, str], body: bytes = b"{}") -> tuple[in
     text = answer.read().decode()
     connection.close()
     return answer.status, json.loads(text).get("__type", "").rpartition("#")[2] if text.startswith("{") else text
+
+
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [
+        ("sagemaker", "ListPipelineVersions"),
+        ("sagemaker", "ListTrainingJobsForHyperParameterTuningJob"),
+        ("ecr", "BatchDeleteImage"),
+        ("ecr", "DeleteRepository"),
+    ],
+)
+def test_what_reads_or_unlinks_much_runs_beside_the_event_loop(house: House, service: str, name: str) -> None:
+    operation = house.app.function(models.service(service).operations[name])
+    assert getattr(operation, "slow", False)
 
 
 def test_a_signed_request_is_answered(house: House) -> None:

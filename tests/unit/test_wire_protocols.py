@@ -313,6 +313,7 @@ def test_an_s3_error_has_its_own_form_and_none_for_head() -> None:
         b"text",
         b"\xff",
         b'<!DOCTYPE a [<!ENTITY b "c">]><Tagging>&b;</Tagging>',
+        '<!DOCTYPE a [<!ENTITY b "c">]><Delete><Object><Key>&b;</Key></Object></Delete>'.encode("utf-16"),
         b"<Delete><Quiet>maybe</Quiet></Delete>",
     ],
 )

@@ -48,6 +48,8 @@ def parse_root(body: bytes) -> ElementTree.Element:
 
     Raises: Malformed, also for one with a document type: no client sends that, and entities can explode.
     """
+    if b"\0" in body:  # UTF-16 or UTF-32, where the words below would not be found
+        raise Malformed("Documents are read as UTF-8")
     if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
         raise Malformed("Document type declarations are not accepted")
     try:

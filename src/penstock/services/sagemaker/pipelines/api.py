@@ -121,6 +121,7 @@ def delete_pipeline(call: Call) -> dict[str, Any]:
 
 
 # --- versions
+@slow
 def list_pipeline_versions(call: Call) -> dict[str, Any]:
     """Lists a pipeline's versions, newest first."""
     pipeline = PIPELINE.get(call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.kernel import pages
-from penstock.kernel.call import Call
+from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import invalid
 from penstock.services.sagemaker import jobs
 from penstock.services.sagemaker.roles import require_role
@@ -52,6 +52,7 @@ def list_hyper_parameter_tuning_jobs(call: Call) -> dict[str, Any]:
     return JOB.page(call, "HyperParameterTuningJobSummaries", show=show)
 
 
+@slow
 def list_training_jobs_for_hyper_parameter_tuning_job(call: Call) -> dict[str, Any]:
     """A tuning job's training jobs, by name unless asked otherwise; by objective only those that have one."""
     given, tuning = call.params, JOB.get(call)
