@@ -31,6 +31,7 @@ from penstock.store.records import (
     Points,
     Query,
     Ref,
+    Seen,
     Stale,
     StoreFailed,
     TagsGone,
@@ -442,11 +443,42 @@ class StoreContract:
 
     def test_what_is_said_of_a_version_changes_in_its_place(self, store: Store) -> None:
         store.commit(Change(rows=[obj("k", "v1", etag="1"), obj("k", "v2", etag="2")]))
-        said = ObjectMeta(bucket="b", key="k", version_id="v1", etag="1", meta={"a": "b"})
+        old = store.object("b", "k", "v1")
+        assert old is not None
+        said = ObjectMeta(bucket="b", key="k", seen=Seen.of(old), meta={"a": "b"})
         store.commit(Change(rows=[said]))
         assert [(row.version_id, row.meta) for row in self.versions(store).rows] == [("v2", {}), ("v1", {"a": "b"})]
+
+    def test_of_two_who_say_something_of_one_version_the_later_is_stale(self, store: Store) -> None:
+        store.commit(Change(rows=[obj("k", "v1", etag="1")]))
+        row = store.object("b", "k", "v1")
+        assert row is not None
+        first, later = (
+            ObjectMeta(bucket="b", key="k", seen=Seen.of(row), meta=meta) for meta in ({"tags": "t"}, {"acl": "a"})
+        )
+        store.commit(Change(rows=[first]))
         with pytest.raises(Stale):
-            store.commit(Change(rows=[msgspec.structs.replace(said, etag="2")]))
+            store.commit(Change(rows=[later]))
+        with pytest.raises(Stale):
+            store.commit(Change(rows=[ObjectPut(row=row, seen=Seen.of(row))]))
+        found = store.object("b", "k")
+        assert found is not None
+        assert found.meta == {"tags": "t"}
+
+    def test_what_was_seen_of_an_object_holds_its_deletion(self, store: Store) -> None:
+        store.commit(Change(rows=[obj("k", etag="1")]))
+        row = store.object("b", "k")
+        assert row is not None
+        deletion = ObjectDelete(bucket="b", key="k", seen=Seen.of(row))
+        store.commit(Change(rows=[obj("k", etag="2")]))
+        with pytest.raises(Stale):
+            store.commit(Change(rows=[deletion]))
+        row = store.object("b", "k")
+        assert row is not None
+        store.commit(Change(rows=[msgspec.structs.replace(deletion, seen=Seen.of(row))]))
+        assert store.object("b", "k") is None
+        with pytest.raises(Stale):
+            store.commit(Change(rows=[msgspec.structs.replace(deletion, seen=Seen.of(row))]))
 
     def test_a_bucket_is_held_to_be_empty(self, store: Store) -> None:
         store.commit(Change(rows=[BucketEmpty(bucket="b")]))

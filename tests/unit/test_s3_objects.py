@@ -11,7 +11,7 @@ import pytest
 
 from penstock.blobs import checksums
 from penstock.kernel.errors import ServiceError
-from penstock.store.records import Unmet
+from penstock.store.records import Stale, Unmet
 
 BUCKET = "data-bucket"
 BIG = os.urandom(200_000)
@@ -354,6 +354,35 @@ def test_a_deletion_may_have_a_condition(s3: Any) -> None:
     with refused("PreconditionFailed"):
         s3("DeleteObject", Key="a", IfMatch='"other"')
     assert s3("ListObjectsV2")["KeyCount"] == 1
+
+
+@pytest.mark.parametrize("status", ["", "Enabled"])
+def test_a_deletions_condition_is_held_until_it_is_written(world: Any, s3: Any, status: str) -> None:
+    if status:
+        s3("PutBucketVersioning", VersioningConfiguration={"Status": status})
+    etag = s3("PutObject", Key="k", Body=b"seen")["ETag"]
+    lost = world.call()
+    lost.other("s3", "DeleteObject", Bucket=BUCKET, Key="k", IfMatch=etag)
+    s3("PutObject", Key="k", Body=b"later")
+    with pytest.raises(Stale):
+        world.app.store.commit(lost.change)
+    assert body(s3("GetObject", Key="k")) == b"later"
+
+
+def test_a_key_that_is_named_twice_with_a_condition_goes_once(s3: Any) -> None:
+    etag = s3("PutObject", Key="k", Body=b"x")["ETag"]
+    answer = s3("DeleteObjects", Delete={"Objects": [{"Key": "k", "ETag": etag}] * 2})
+    assert (answer["Deleted"], [error["Code"] for error in answer["Errors"]]) == ([{"Key": "k"}], ["NoSuchKey"])
+
+
+def test_tags_and_grants_that_are_set_at_once_are_both_kept(world: Any, s3: Any) -> None:
+    s3("PutObject", Key="k", Body=b"x")
+    lost = world.call()
+    lost.other("s3", "PutObjectTagging", Bucket=BUCKET, Key="k", Tagging={"TagSet": []})
+    s3("PutObjectTagging", Key="k", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+    with pytest.raises(Stale):
+        world.app.store.commit(lost.change)
+    assert s3("GetObjectTagging", Key="k")["TagSet"] == [{"Key": "a", "Value": "b"}]
 
 
 # --- versions

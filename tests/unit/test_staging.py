@@ -224,6 +224,24 @@ def test_an_object_that_was_overwritten_while_it_was_joined_keeps_what_came_late
     assert world.app.store.object(BUCKET, "in/big").inline == b"later"
 
 
+def test_tags_that_were_set_while_an_object_was_joined_are_kept(
+    world: Any, put: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [Part(world.app.blobs.put(piece).sha256, len(piece)) for piece in (b"one", b"two")]
+    row = ObjectRow(bucket=BUCKET, key="in/big", size_bytes=6, etag="e-2", parts=parts)
+    world.app.store.commit(Change(rows=[ObjectPut(row=row)]))
+    commit, tags = world.app.store.commit, [{"Key": "a", "Value": "b"}]
+
+    def meanwhile(change: Change) -> None:
+        monkeypatch.setattr(world.app.store, "commit", commit)
+        world("s3", "PutObjectTagging", Bucket=BUCKET, Key="in/big", Tagging={"TagSet": tags})
+        commit(change)
+
+    monkeypatch.setattr(world.app.store, "commit", meanwhile)
+    staging.stage(patient(world), f"s3://{BUCKET}/in/")
+    assert world("s3", "GetObjectTagging", Bucket=BUCKET, Key="in/big")["TagSet"] == tags
+
+
 @pytest.mark.parametrize("count", [999, 1001])
 def test_thousands_of_objects_are_laid_out_beside_the_engines_steps(world: Any, put: Any, count: int) -> None:
     rows: list[Any] = [

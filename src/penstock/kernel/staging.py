@@ -25,7 +25,7 @@ from penstock.kernel.buckets import new_version_id, open_bucket, parse_uri, read
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.kernel.notices import notice
-from penstock.store.records import Change, ObjectPut, ObjectQuery, ObjectRow, Part, Unmet
+from penstock.store.records import Change, ObjectPut, ObjectQuery, ObjectRow, Part, Seen, Stale
 
 PAGE = 5000
 NAME_BYTES = 255
@@ -194,9 +194,10 @@ def _join(call: Call, row: ObjectRow) -> Part:
     sizes = [each.size_bytes for each in row.parts]
     now = call.app.store.object(row.bucket, row.key)
     if now is not None and (now.version_id, now.parts) == (row.version_id, row.parts):  # else somebody was faster
+        seen = Seen.of(now)
         now.parts, now.meta = [part], {**now.meta, "_sizes": sizes}
-        with contextlib.suppress(Unmet):
-            call.app.store.commit(Change(rows=[ObjectPut(row=now, if_match=now.etag)]))
+        with contextlib.suppress(Stale):
+            call.app.store.commit(Change(rows=[ObjectPut(row=now, seen=seen)]))
     return part
 
 

@@ -18,6 +18,7 @@ from penstock.store.records import (
     ObjectQuery,
     ObjectRow,
     Part,
+    Seen,
     Stale,
     Unmet,
     UploadGone,
@@ -39,7 +40,9 @@ VALUES (:bucket, :key, :version_id, 1, :marker, :modified, :size_bytes, :etag, :
 BLOB_PUT = "INSERT INTO object_blobs (seq, sha256) VALUES (:seq, :sha256) ON CONFLICT DO NOTHING"
 DELETE = f"DELETE FROM objects WHERE {KEY} AND version_id = :version_id RETURNING latest"
 PROMOTE = f"UPDATE objects SET latest = 1 WHERE seq = (SELECT max(seq) FROM objects WHERE {KEY})"
-SET_META = f"UPDATE objects SET meta = :meta WHERE {KEY} AND version_id = :version_id AND etag = :etag"
+SEEN_LATEST = f"SELECT version_id, modified, etag, meta FROM objects WHERE {KEY} AND latest = 1"
+SEEN_VERSION = f"SELECT version_id, modified, etag, meta FROM objects WHERE {KEY} AND version_id = :version_id"
+SET_META = f"UPDATE objects SET meta = :meta WHERE {KEY} AND version_id = :version_id"
 
 ANY = "SELECT 1 FROM objects WHERE bucket = :bucket LIMIT 1"
 
@@ -92,10 +95,12 @@ def upload_part(row: Sequence[Any]) -> UploadPart:
 def put(run: Run, given: ObjectPut) -> None:
     """Puts a version as the latest, in place of the one with its version id.
 
-    Raises: Unmet.
+    Raises: Unmet, Stale.
     """
     new = given.row
     at = {"bucket": new.bucket, "key": new.key}
+    if given.seen is not None:
+        _check_seen(run, SEEN_LATEST, at, given.seen)
     latest = run(LATEST_STATE, at).fetchone()
     there = latest is not None and not latest[3]
     if given.if_none_match and there:
@@ -117,18 +122,29 @@ def put(run: Run, given: ObjectPut) -> None:
 
 
 def delete(run: Run, gone: ObjectDelete) -> None:
-    """Removes a version; the newest that remains becomes the latest."""
+    """Removes a version; the newest that remains becomes the latest.
+
+    Raises: Stale.
+    """
     at = {"bucket": gone.bucket, "key": gone.key}
+    if gone.seen is not None:
+        _check_seen(run, SEEN_VERSION, at, gone.seen)
     found = run(DELETE, {**at, "version_id": gone.version_id}).fetchone()
     if found and found[0]:
         run(PROMOTE, at)
 
 
 def set_meta(run: Run, given: ObjectMeta) -> None:
-    """Raises: Stale where no such version has that ETag."""
-    at = {"bucket": given.bucket, "key": given.key, "version_id": given.version_id}
-    if not run(SET_META, {**at, "etag": given.etag, "meta": text(given.meta)}).rowcount:
-        raise Stale(("s3.object", given.bucket, given.key, given.version_id))
+    """Raises: Stale where the version is not as it was seen."""
+    at = {"bucket": given.bucket, "key": given.key}
+    _check_seen(run, SEEN_VERSION, at, given.seen)
+    run(SET_META, {**at, "version_id": given.seen.version_id, "meta": text(given.meta)})
+
+
+def _check_seen(run: Run, which: str, at: dict[str, Any], seen: Seen) -> None:
+    found = run(which, {**at, "version_id": seen.version_id} if which is SEEN_VERSION else at).fetchone()
+    if found is None or (*found[:3], _meta.decode(found[3])) != (seen.version_id, seen.modified, seen.etag, seen.meta):
+        raise Stale(("s3.object", at["bucket"], at["key"], seen.version_id))
 
 
 def check_empty(run: Run, given: BucketEmpty) -> None:

@@ -117,29 +117,46 @@ class ObjectRow(msgspec.Struct, kw_only=True, tag=True):
     """HeadObject's members that were given: ContentType, Metadata, ChecksumSHA256, StorageClass …"""
 
 
+class Seen(msgspec.Struct, kw_only=True):
+    """A version of an object as somebody saw it, who decided by it: still the same bytes, of which the same is said."""
+
+    version_id: str
+    modified: float
+    etag: str
+    meta: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: ObjectRow) -> Seen:
+        return cls(version_id=row.version_id, modified=row.modified, etag=row.etag, meta=row.meta)
+
+
 class ObjectPut(msgspec.Struct, kw_only=True, tag=True):
-    """Puts an object version as the latest. `if_match`: only over that ETag; `if_none_match`: only where none is."""
+    """Puts an object version as the latest. `if_match`: only over that ETag; `if_none_match`: only where none is.
+
+    `seen`: only while that is the latest version (else Stale).
+    """
 
     row: ObjectRow
     if_match: str | None = None
     if_none_match: bool = False
+    seen: Seen | None = None
 
 
 class ObjectDelete(msgspec.Struct, kw_only=True, tag=True):
-    """Removes one version of an object; one that is not there is no error."""
+    """Removes one version of an object; one that is not there is no error. `seen`: only while it is that (else Stale)."""
 
     bucket: str
     key: str
     version_id: str = "null"
+    seen: Seen | None = None
 
 
 class ObjectMeta(msgspec.Struct, kw_only=True, tag=True):
-    """Sets what is said of one version of an object, in its place (else Stale: the version is gone, or another's bytes)."""
+    """Sets what is said of one version of an object, in its place, while it is as it was seen (else Stale)."""
 
     bucket: str
     key: str
-    version_id: str
-    etag: str
+    seen: Seen
     meta: dict[str, Any]
 
 

@@ -9,7 +9,7 @@ from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
 from penstock.kernel.notices import notice
 from penstock.services.s3 import rules, state
-from penstock.store.records import Document, ObjectDelete, ObjectPut, ObjectRow
+from penstock.store.records import Document, ObjectDelete, ObjectPut, ObjectRow, Seen
 
 MAX_KEYS = 1000
 
@@ -66,17 +66,17 @@ def _told(given: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]
 def _delete(call: Call, bucket: Document, given: Mapping[str, Any]) -> dict[str, Any]:
     key, version_id = given["Key"], given.get("VersionId")
     rules.check_key(key)
-    _check_conditions(call, bucket, given)
+    seen = _check_conditions(call, bucket, given)
     if version_id:
         rules.check_version_id(version_id)
         row = call.app.store.object(bucket.name, key, version_id)
-        call.row(ObjectDelete(bucket=bucket.name, key=key, version_id=version_id))
+        call.row(ObjectDelete(bucket=bucket.name, key=key, version_id=version_id, seen=seen))
         if row is not None:
             notice(call, bucket, "ObjectRemoved:Delete", row, call.operation)
         marker = {"DeleteMarker": True} if row is not None and row.marker else {}
         return {"VersionId": version_id, **marker}
     if not state.versioning(bucket):
-        call.row(ObjectDelete(bucket=bucket.name, key=key))
+        call.row(ObjectDelete(bucket=bucket.name, key=key, seen=seen))
         if (bucket.body.get("_settings") or {}).get("NotificationConfiguration"):
             row = call.app.store.object(bucket.name, key)
             if row is not None:
@@ -84,16 +84,17 @@ def _delete(call: Call, bucket: Document, given: Mapping[str, Any]) -> dict[str,
         return {}
     new = state.new_version_id(bucket)
     marker_row = ObjectRow(bucket=bucket.name, key=key, version_id=new, modified=call.now, marker=True)
-    call.row(ObjectPut(row=marker_row))
+    call.row(ObjectPut(row=marker_row, seen=seen))
     notice(call, bucket, "ObjectRemoved:DeleteMarkerCreated", marker_row, call.operation)
     return {"VersionId": new, "DeleteMarker": True}
 
 
-def _check_conditions(call: Call, bucket: Document, given: Mapping[str, Any]) -> None:
+def _check_conditions(call: Call, bucket: Document, given: Mapping[str, Any]) -> Seen | None:
+    """What the conditions were held against, and what must be there still when the deletion is written: else it runs again."""
     if all(given.get(name) is None for name in ("ETag", "Size", "LastModifiedTime")):
-        return
+        return None
     row = call.app.store.object(bucket.name, given["Key"], given.get("VersionId"))
-    if row is None or row.marker:
+    if row is None or row.marker or _goes(call, given["Key"], given.get("VersionId") or None):
         raise state.no_such_key(given["Key"])
     if given.get("ETag") is not None and not rules.matches(given["ETag"], row.etag):
         raise rules.unmet("If-Match")
@@ -102,3 +103,13 @@ def _check_conditions(call: Call, bucket: Document, given: Mapping[str, Any]) ->
     moment = given.get("LastModifiedTime")
     if moment is not None and state.seconds(moment) != state.seconds(row.modified):
         raise rules.unmet("x-amz-if-match-last-modified-time")
+    return Seen.of(row)
+
+
+def _goes(call: Call, key: str, version_id: str | None) -> bool:
+    """Whether this request deletes it already: the same key twice among many."""
+    rows = [row.row if isinstance(row, ObjectPut) else row for row in call.change.rows]
+    return any(
+        isinstance(row, (ObjectDelete, ObjectRow)) and row.key == key and version_id in (None, row.version_id)
+        for row in rows
+    )

@@ -11,7 +11,7 @@ from penstock.kernel.buckets import new_version_id, open_bucket, ref_of, use_buc
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.s3 import rules
-from penstock.store.records import GLOBAL, Document, ObjectMeta, ObjectRow, Ref
+from penstock.store.records import GLOBAL, Document, ObjectMeta, ObjectRow, Ref, Seen
 
 UPLOAD = "s3.upload"
 """A multipart upload: its bucket as `parent`, its key as `label`; its parts are rows."""
@@ -90,8 +90,8 @@ def row_of(call: Call, bucket: Document, key: str, version_id: str | None) -> Ob
 
 
 def said_anew(row: ObjectRow, meta: dict[str, Any]) -> ObjectMeta:
-    """What sets the meta of a version in its place."""
-    return ObjectMeta(bucket=row.bucket, key=row.key, version_id=row.version_id, etag=row.etag, meta=meta)
+    """What sets the meta of a version in its place, while nobody else has."""
+    return ObjectMeta(bucket=row.bucket, key=row.key, seen=Seen.of(row), meta=meta)
 
 
 def owner_of(account: str) -> dict[str, str]:
