@@ -94,7 +94,10 @@ class Front:
         route: list[models.Operation] = []
         reply = await self.reply_of(request, receive, request_id, route)
         if "origin" in request.headers and route and route[0].service.endpoint_prefix == "s3":
-            cors.add_headers(self.app.store, request, reply)
+            try:
+                cors.add_headers(self.app.store, request, reply)
+            except (Unavailable, sqlite3.DatabaseError) as fault:  # what was done is done: the answer stays what it is
+                log.error("request %s: the bucket's CORS configuration could not be read: %s", request_id, fault)
         return reply
 
     async def reply_of(
@@ -221,6 +224,9 @@ class Front:
                 except (Stale, Taken) as lost:
                     if attempt == RERUNS - 1:
                         raise
+                    only_read = any(seen.ref == lost.ref for seen in call.change.reads)
+                    if only_read and attempt == 0:
+                        continue  # readers are many, and need no order: only who loses again waits for a turn
                     if turn is None or turn.ref != lost.ref:
                         if turn is not None:
                             turn.give_back()  # nobody waits at one document with another held

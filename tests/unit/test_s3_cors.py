@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import sqlite3
 from typing import Any
 
 import pytest
@@ -67,6 +68,20 @@ def test_a_preflight_is_answered_by_the_first_rule_that_fits(s3: Any, bucket: st
         ("https://other.org", "PUT", ""), ("https://a.example.com", "PUT", "authorization"), ("https://a.example.com", "DELETE", ""),
     ):  # fmt: skip
         assert preflight(s3, bucket, origin, method, headers).status == 403
+
+
+def test_an_answer_stays_what_it_is_when_the_configuration_cannot_be_read(
+    s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: Any) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(cors, "rules_of", locked)
+    path = s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "k"}).removeprefix(s3.meta.endpoint_url)
+    reply = ask(s3, "GET", path, origin="https://a.example.com")
+    assert (reply.status, reply.told) == (200, "x")
+    refused = ask(s3, "GET", f"/{bucket}/k", origin="https://a.example.com")
+    assert (refused.status, "AccessDenied" in refused.told) == (403, True)
 
 
 def test_answers_and_errors_tell_the_page_that_it_may_read_them(s3: Any, bucket: str) -> None:

@@ -345,6 +345,23 @@ def test_the_collector_aborts_forgotten_uploads(world: Any, s3: Any, monkeypatch
         s3("ListParts", UploadId=upload)
 
 
+def test_a_look_goes_through_a_page_of_uploads_and_the_next_goes_on(
+    world: Any, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "UPLOADS", 2)
+    for number in range(5):
+        s3("CreateMultipartUpload", Key=f"k{number}")
+    later = world.app.clock.now() + engine.UPLOAD_S + 60
+    monkeypatch.setattr(type(world.app.clock), "now", lambda _: later)
+    left = [5]
+    while left[-1]:
+        assert world.step(world.app.store.get(state.COLLECTOR)) in (0.05, engine.WAIT_S)
+        left.append(len(s3("ListMultipartUploads").get("Uploads") or []))
+    assert sorted(set(left)) == [0, 1, 3, 5]
+    collect_all(world)
+    assert world.app.store.get(state.COLLECTOR).body == {}
+
+
 def test_a_lifecycle_rule_shortens_the_patience(world: Any, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rule = {
         "Status": "Enabled",

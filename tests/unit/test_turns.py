@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +16,6 @@ from penstock.services.sagemaker.experiments.state import EXPERIMENT
 from penstock.store.records import Change, Document, Ref
 from penstock.wire import models
 
-QUIET_S = 0.25
 REF = Ref("sagemaker.experiment", "1", "us-east-1", "e")
 
 
@@ -47,55 +45,88 @@ def document() -> Document:
 
 
 @pytest.fixture
-def slow_update(house: Any) -> Any:
-    """DescribeAction, made an operation that reads an experiment, and writes it when nobody else did for a moment: whoever is
-    slower than the others loses every race."""
+def slow_update(house: Any, make_client: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """DescribeAction, made an operation that reads an experiment and writes it. Between the two somebody else writes: at the
+    first run to the end, at later ones until that one waits for a turn."""
     operation = models.service("sagemaker").operations["DescribeAction"]
-    races: list[bool] = []
+    waiting, runs, fast = threading.Semaphore(0), [], make_client()
+    take, pool = Turns.take, ThreadPoolExecutor(1)
+
+    async def seen_take(turns: Turns, ref: Ref) -> Any:
+        waiting.release()
+        return await take(turns, ref)
 
     @slow
     def describe_action(call: Call) -> dict[str, Any]:
         experiment = EXPERIMENT.get(call, call.params["ActionName"])
-        deadline, lost = time.monotonic() + QUIET_S, False
-        while time.monotonic() < deadline and not lost:
-            lost = call.app.store.get(experiment.ref).version != experiment.version
-            time.sleep(0.001)
-        races.append(lost)
+        runs.append(
+            pool.submit(fast.update_experiment, ExperimentName=experiment.name, Description=f"fast {len(runs)}")
+        )
+        if len(runs) == 1:
+            runs[0].result(60)
+        else:  # once for our own turn, once for the other's
+            assert waiting.acquire(timeout=60)
+            assert waiting.acquire(timeout=60)
         EXPERIMENT.save(call, experiment, Description="slow")
         return {"ActionName": experiment.name}
 
-    key = (operation.service.name, operation.name)
     house.app.function(operation)
-    before = house.app._functions[key]
-    house.app._functions[key] = describe_action
-    yield races
-    house.app._functions[key] = before
+    monkeypatch.setattr(Turns, "take", seen_take)
+    monkeypatch.setitem(house.app._functions, (operation.service.name, operation.name), describe_action)
+    with pool:
+        yield runs
 
 
 def test_a_client_that_is_slower_than_the_others_gets_its_turn(
-    house: Any, client: Any, slow_update: list[bool], make_client: Callable[[], Any]
+    client: Any, slow_update: list[Any], make_client: Callable[[], Any]
 ) -> None:
-    client("sagemaker").create_experiment(ExperimentName="e", Description="new")
-    over = threading.Event()
+    client("sagemaker").create_experiment(ExperimentName="e")
+    make_client().describe_action(ActionName="e")
+    assert len(slow_update) == 2, "it lost once, and then it was its turn"
+    slow_update[1].result(60)
+    assert client("sagemaker").describe_experiment(ExperimentName="e")["Description"] == "fast 1"
 
-    def hammer() -> int:
-        sagemaker, count = make_client(), 0
-        while not over.is_set():
-            sagemaker.update_experiment(ExperimentName="e", Description=f"fast {count}")
-            count += 1
-        return count
 
-    with ThreadPoolExecutor(3) as pool:
-        hammering = [pool.submit(hammer) for _ in range(2)]
-        while client("sagemaker").describe_experiment(ExperimentName="e")["Description"] == "new":
-            pass
-        try:
-            make_client().describe_action(ActionName="e")
-        finally:
-            over.set()
-        assert all(each.result(60) > 0 for each in hammering)
-    assert slow_update[0], "the first race was lost"
-    assert len(slow_update) <= 4, "and then it was its turn"
+def test_who_only_reads_a_document_does_not_queue_at_it() -> None:
+    async def story() -> None:
+        turns = Turns()
+        turn = await turns.take(REF)
+        assert turns.contended(Change(reads=[document()])) is None
+        assert turns.contended(Change(deletes=[document()])) == REF
+        turn.give_back()
+        assert turns.contended(Change(puts=[document()])) is None
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("losses", "turns"), [(1, 0), (2, 1)])
+def test_a_reader_takes_a_turn_only_when_it_loses_again(
+    house: Any, client: Any, make_client: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, losses: int, turns: int
+) -> None:
+    operation = models.service("sagemaker").operations["DescribeAction"]
+    taken, runs, fast = [], [], make_client()
+    take = Turns.take
+
+    async def seen_take(turns: Turns, ref: Ref) -> Any:
+        taken.append(ref.name)
+        return await take(turns, ref)
+
+    @slow
+    def describe_action(call: Call) -> dict[str, Any]:
+        experiment = EXPERIMENT.get(call, "e")
+        runs.append(experiment)
+        if len(runs) <= losses:
+            fast.update_experiment(ExperimentName="e", Description=f"fast {len(runs)}")
+        call.change.reads.append(experiment)
+        EXPERIMENT.create(call, f"e-{len(runs)}", body={})
+        return {"ActionName": "e"}
+
+    house.app.function(operation)
+    monkeypatch.setattr(Turns, "take", seen_take)
+    monkeypatch.setitem(house.app._functions, (operation.service.name, operation.name), describe_action)
+    client("sagemaker").create_experiment(ExperimentName="e")
+    client("sagemaker").describe_action(ActionName="e")
+    assert (len(runs), len(taken)) == (losses + 1, turns)
 
 
 @pytest.fixture

@@ -18,12 +18,10 @@ class Turns:
         self._locks: dict[Ref, tuple[asyncio.Lock, int]] = {}
 
     def contended(self, change: Change) -> Ref | None:
-        """A document of the change at which there are turns."""
+        """A document at which there are turns, and that the change writes: who only reads it would make the queue endless."""
         if not self._locks:
             return None
-        return next(
-            (each.ref for each in (*change.puts, *change.deletes, *change.reads) if each.ref in self._locks), None
-        )
+        return next((each.ref for each in (*change.puts, *change.deletes) if each.ref in self._locks), None)
 
     async def take(self, ref: Ref) -> Turn:
         """Waits for a turn; first come, first served."""

@@ -16,10 +16,12 @@ SLICE_S = 0.03
 UPLOAD_S = 7 * 86400.0
 """How old an upload may become."""
 SLICES = 256
+UPLOADS = 100
+"""So many uploads one look goes through."""
 
 
 def collect(call: Call, collector: Document) -> float | None:
-    """Collects a few of the blob folder's 256 slices; after the last one, drops old uploads and rests."""
+    """Collects a few of the blob folder's 256 slices; after the last one, drops old uploads, a page a look, and rests."""
     number = int(collector.body.get("Next", 0))
     until = time.monotonic() + SLICE_S
     while number < SLICES:
@@ -27,24 +29,28 @@ def collect(call: Call, collector: Document) -> float | None:
         number += 1
         if time.monotonic() > until:
             break
-    done = number >= SLICES
-    if done:
-        _drop_uploads(call)
-    if collector.body.get("Next", 0) != (0 if done else number):
-        collector.body["Next"] = 0 if done else number
+    after = _drop_uploads(call, collector.body.get("After")) if number >= SLICES else None
+    done = number >= SLICES and after is None
+    left = {} if done else {"Next": number, "After": after} if after else {"Next": number}
+    if collector.body != left:
+        collector.body = left
         call.put(collector)
     return WAIT_S if done else 0.05
 
 
-def _drop_uploads(call: Call) -> None:
-    """Aborts uploads that nobody will complete: older than a week, or than their bucket's lifecycle rule says."""
-    query = Query(kind=state.UPLOAD, account=GLOBAL, region=GLOBAL, limit=100)
-    while found := call.app.store.page(query):
-        for upload in found:
-            if upload.created + _patience_s(call, upload) <= call.now:
-                call.delete(upload)
-                call.row(UploadGone(upload_id=upload.name))
-        query.after = (found[-1].created, found[-1].name)
+def _drop_uploads(call: Call, after: list[Any] | None) -> list[Any] | None:
+    """Aborts uploads that nobody will complete: older than a week, or than their bucket's lifecycle rule says.
+
+    Gives where the next look goes on; None behind the last one.
+    """
+    query = Query(kind=state.UPLOAD, account=GLOBAL, region=GLOBAL, limit=UPLOADS)
+    query.after = (after[0], after[1]) if after else None
+    found = call.app.store.page(query)
+    for upload in found:
+        if upload.created + _patience_s(call, upload) <= call.now:
+            call.delete(upload)
+            call.row(UploadGone(upload_id=upload.name))
+    return [found[-1].created, found[-1].name] if len(found) == UPLOADS else None
 
 
 def _patience_s(call: Call, upload: Document) -> float:
