@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -12,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
+from rich.console import Console
 
-from penstock.cli import checks, pipelines
+from penstock import cli
+from penstock.cli import checks, dag, demo, images, logs, pipelines, world
+from penstock.cli.clients import Unanswered
 from penstock.settings import Settings
 
 
@@ -62,3 +67,137 @@ def test_a_reason_with_brackets_is_printed_as_it_is(
     monkeypatch.setattr(pipelines.dag, "follow", lambda *_: {"FailureReason": reason})
     pipelines.follow(None, "arn:p/execution/x", False)  # type: ignore[arg-type]
     assert reason in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+
+
+ARN = "arn:aws:sagemaker:us-east-1:111122223333:pipeline/churn/execution/abcdefghijkl"
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["drawn", "json"])
+@pytest.mark.parametrize("fault", [EndpointConnectionError, ConnectionClosedError])
+def test_a_server_that_goes_away_is_told_in_a_sentence_with_an_exit_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: Any, as_json: bool
+) -> None:
+    def gone(*_: Any) -> None:
+        raise fault(endpoint_url="http://127.0.0.1:1")
+
+    monkeypatch.setattr(dag, "follow", gone)
+    monkeypatch.setattr(dag, "View", gone)
+    monkeypatch.setattr(cli, "get_command", lambda _: lambda: pipelines.follow(None, ARN, as_json))  # type: ignore[arg-type]
+    monkeypatch.setattr(cli, "hide_flag_types", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["penstock", "run"])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == Unanswered.code == 3
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    for word in ("the server is not answering", ARN, "penstock up`", "penstock logs abcdefghijkl`"):
+        assert word in told
+    page = (Path(cli.__file__).parents[3] / "docs" / "cli.md").read_text()
+    assert "3 the server stopped answering" in " ".join(page.split())
+
+
+class Answers:
+    """Clients whose operations answer what they are given."""
+
+    def __init__(self, **answers: Any):
+        self.answers = answers
+        self.exceptions = type("exceptions", (), {"ClientError": ClientError})
+
+    def __getitem__(self, service: str) -> Answers:
+        return self
+
+    def __getattr__(self, operation: str) -> Any:
+        def call(**_: Any) -> Any:
+            answer = self.answers.get(operation)
+            if answer is None:
+                raise ClientError({"Error": {"Code": "ValidationException", "Message": "Unknown parameter 'Rws'"}}, operation)
+            return answer
+
+        return call
+
+    def every(self, service: str, operation: str, **_: Any) -> Any:
+        return iter(self.answers[operation])
+
+
+def test_an_unknown_parameter_is_told_with_those_there_are() -> None:
+    text = '{"Parameters": [{"Name": "Rows"}, {"Name": "Depth"}]}'
+    clients: Any = Answers(describe_pipeline={"PipelineDefinition": text})
+    with pytest.raises(cli.Refused, match=r"Unknown parameter 'Rws'\. churn has Rows, Depth\."):
+        pipelines.start(clients, "churn", [{"Name": "Rws", "Value": "1"}])
+
+
+TRIALS = [{"TrainingJobName": "tune-001"}, {"TrainingJobName": "tune-002"}]
+
+
+def test_the_logs_of_a_tuning_step_and_job_are_those_of_its_training_jobs() -> None:
+    arn = "arn:aws:sagemaker:us-east-1:111122223333:hyper-parameter-tuning-job/tune"
+    clients: Any = Answers(
+        describe_pipeline_execution={"PipelineExecutionStatus": "Succeeded"},
+        list_pipeline_execution_steps=[{"StepName": "Tune", "Metadata": {"TuningJob": {"Arn": arn}}}],
+        list_training_jobs_for_hyper_parameter_tuning_job=TRIALS,
+        describe_hyper_parameter_tuning_job={"HyperParameterTuningJobStatus": "InProgress"},
+    )
+    for step in ("Tune", None):
+        found = logs.logs_of(clients, ARN, step)
+        assert found.over
+        assert [log.label for log in found.logs] == ["Tune: tune-001", "Tune: tune-002"]
+    found = logs.logs_named(clients, "tune")
+    assert not found.over
+    assert [(log.label, log.job) for log in found.logs] == [("tune-001", "tune-001"), ("tune-002", "tune-002")]
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [("Failed", "ended without a log. Train: ClientError: no such image"), ("Executing", "has written no log yet")],
+)
+def test_without_a_log_it_is_told_what_failed(capsys: pytest.CaptureFixture[str], status: str, told: str) -> None:
+    steps = [{"StepName": "Train", "FailureReason": "ClientError: no such image"}] if status == "Failed" else []
+    clients: Any = Answers(
+        describe_pipeline_execution={"PipelineExecutionStatus": status}, list_pipeline_execution_steps=steps
+    )
+    logs.read(clients, logs.Reader(clients, False), ARN, None, False)
+    assert capsys.readouterr().err == f"penstock: {ARN} {told}\n"
+
+
+def test_a_cached_step_is_shown_as_cached() -> None:
+    view = dag.View.__new__(dag.View)
+    view.arn, view.execution = ARN, {"PipelineExecutionStatus": "Succeeded"}
+    hit = {"StepStatus": "Succeeded", "CacheHitResult": {"SourcePipelineExecutionArn": ARN}}
+    view.nodes = [dag.Node("A", "Training", 0, shown=hit), dag.Node("B", "Training", 0, shown={"StepStatus": "Succeeded"})]
+    assert [step["Cached"] for step in dag.summary(view)["Steps"]] == [True, False]
+    shown = Console(width=120, file=io.StringIO(), record=True)
+    shown.print(view.draw())
+    assert [line.count("(cached)") for line in shown.export_text().splitlines()] == [0, 1, 0]
+
+
+def test_no_name_of_an_image_is_broken() -> None:
+    name = "sagemaker-" + "x" * 120 + ":1"
+    rows = [["image", "state"], [name, "ready"]]
+    assert images.lines(rows, aligned=False) == ["image\tstate", f"{name}\tready"]
+    assert images.lines(rows, aligned=True)[1] == f"{name}  ready"
+    assert images.lines(rows, aligned=True)[0].index("state") == len(name) + 2
+
+
+def test_commands_are_told_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / ".venv" / "bin" / "penstock"
+    program.parent.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(program.parent / "python"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert world.typed() == f"{program.parent / 'python'} -m penstock"
+    program.write_text("")
+    program.chmod(0o755)
+    assert world.typed() == ".venv/bin/penstock"
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert world.typed() == "penstock"
+
+
+@pytest.mark.parametrize(("result", "suggested"), [({}, False), ({"ModelPackageArn": "arn:x"}, True)])
+def test_a_shut_gate_does_not_suggest_itself(result: dict[str, Any], suggested: bool) -> None:
+    out = Console(file=io.StringIO(), record=True, width=200)
+    demo.tell_next(Settings(), ARN, {"Seconds": 1, **result}, out)
+    assert ("--threshold 0.999" in out.export_text()) is suggested

@@ -613,3 +613,9 @@ def test_every_step_has_a_word_and_a_sentence(works: Works) -> None:
     assert told == {"A": "first", "B": "off", "G": "none", "Never": "waiting"}
     with pytest.raises(LookupError):
         explain(works.app.store, works.document(arn), "Nobody")
+
+
+def test_a_step_that_did_not_run_is_told_so(works: Works) -> None:
+    arn = run(works, cached("A"), gate("G", 1, 2, [processing("Never")]))
+    told = {each["step"]: each["outcome"] for each in explain(works.app.store, works.document(arn))}
+    assert told == {"A": "first", "G": "none", "Never": "did not run"}

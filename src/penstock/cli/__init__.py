@@ -1,6 +1,7 @@
 """The commands a person types.
 
-Exit codes: 0 done; 1 what was asked for failed (an execution, a job); 2 Penstock was used wrongly or refused; of `exec`, the program's.
+Exit codes: 0 done; 1 what was asked for failed (an execution, a job); 2 Penstock was used wrongly or refused; 3 the server
+stopped answering, and what was asked for may go on; of `exec`, the program's.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def main() -> None:
         command()
     except Refused as no:
         print(f"penstock: {no}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(no.code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

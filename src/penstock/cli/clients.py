@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import botocore.session
+from botocore import exceptions
 from botocore.config import Config
 
+from penstock import Refused
 from penstock.cli import world
 from penstock.settings import Settings
+
+
+class Unanswered(Refused):
+    """The server went away while something was looked at."""
+
+    code = 3
+
+
+@contextmanager
+def answering(remark: str) -> Iterator[None]:
+    """Tells a server that stopped answering in one sentence.
+
+    Takes: `remark`, what becomes of what was looked at, and what to do.
+    Raises: Unanswered.
+    """
+    try:
+        yield
+    except (exceptions.ConnectionError, exceptions.HTTPClientError):
+        raise Unanswered(f"the server is not answering; {remark}") from None
 
 
 class Clients:

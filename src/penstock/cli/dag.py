@@ -53,6 +53,11 @@ class Node:
     def status(self) -> str:
         return str(self.shown.get("StepStatus", ""))
 
+    @property
+    def cached(self) -> bool:
+        """Whether its result is that of an earlier execution."""
+        return "CacheHitResult" in self.shown
+
     def seconds(self, now: float) -> float | None:
         started = self.shown.get("StartTime")
         if started is None:
@@ -161,7 +166,7 @@ class View:
                 icon,
                 Text("  " * node.depth + node.name, "bold" if node.status else "dim"),
                 Text(node.type, "dim"),
-                Text({"": "waiting", "Skipped": "not run"}.get(shown, shown), style),
+                Text({"": "waiting", "Skipped": "not run"}.get(shown, shown) + " (cached)" * node.cached, style),
                 "" if seconds is None else f"{seconds:.1f} s",
                 Text(self._remark(node), "red" if node.status == "Failed" else "dim"),
             )
@@ -205,8 +210,9 @@ def _tell(view: View, console: Console) -> dict[str, Any]:
                 told[node.name] = node.status
                 seconds = node.seconds(time.time())
                 remark = view._remark(node) if node.status in ENDED else ""
+                state = node.status + " (cached)" * node.cached
                 console.print(
-                    f"{node.name:<24} {node.status:<10} {'' if seconds is None else f'{seconds:6.1f} s'}  {remark}".rstrip(),
+                    f"{node.name:<24} {state:<18} {'' if seconds is None else f'{seconds:6.1f} s'}  {remark}".rstrip(),
                     soft_wrap=True,
                     markup=False,
                 )
@@ -227,6 +233,7 @@ def summary(view: View) -> dict[str, Any]:
                 "StepName": n.name,
                 "StepType": n.type,
                 "StepStatus": n.status or "NotRun",
+                "Cached": n.cached,
                 "Seconds": n.seconds(time.time()),
                 "FailureReason": n.shown.get("FailureReason"),
                 "Metadata": n.shown.get("Metadata"),

@@ -70,6 +70,8 @@ def demo(
     }
     if execution["PipelineExecutionStatus"] == "Succeeded":
         result |= outcome(clients, arn, approve, out)
+    if as_json:
+        result["CachedSteps"] = [step["StepName"] for step in execution["Steps"] if step["Cached"]]
     result["Seconds"] = round(time.time() - began, 1)
     if as_json:
         print(json.dumps(result, indent=2))
@@ -189,14 +191,17 @@ def outcome(clients: Clients, arn: str, approve: bool, out: Console) -> dict[str
 
 def tell_next(settings: Settings, arn: str, result: dict[str, Any], out: Console) -> None:
     out.print(f"\nDone in {result['Seconds']} s. What to try next:")
+    penstock = world.typed()
+    shut = "ModelPackageArn" not in result
+    gate = ("demo", "the gate opens") if shut else ("demo --threshold 0.999", "the gate stays shut")
     for command, why in (
-        (f"penstock logs {arn.rpartition('/')[2]} --step TrainModel", "what XGBoost printed"),
-        ("penstock demo --threshold 0.999", "the gate stays shut"),
+        (f"logs {arn.rpartition('/')[2]} --step TrainModel", "what XGBoost printed"),
+        gate,
         (
-            "penstock exec -- aws sagemaker list-model-packages --model-package-group-name " + GROUP,
+            "exec -- aws sagemaker list-model-packages --model-package-group-name " + GROUP,
             "any AWS client works",
         ),
-        ("penstock run your_pipeline.py", "your own script, unmodified"),
-        ("penstock down", "stop the server; everything is kept"),
+        ("run your_pipeline.py", "your own script, unmodified"),
+        ("down", "stop the server; everything is kept"),
     ):
-        out.print(f"  [green]{command}[/green]   [dim]{why}[/dim]", soft_wrap=True)
+        out.print(f"  [green]{penstock} {command}[/green]   [dim]{why}[/dim]", soft_wrap=True)

@@ -20,7 +20,21 @@ MARKS = {
     "reused": "[green]reused[/green]",
     "off": "[dim]off[/dim]",
     "none": "[dim]none[/dim]",
+    "did not run": "[dim]did not run[/dim]",
 }
+WORDS = {
+    "hit": "an earlier result was taken",
+    "first": "nothing to compare with yet",
+    "changed": "an attribute of the key differs",
+    "expired": "the result is too old",
+    "refused": "the bytes at an input changed",
+    "gone": "the result is not there any more",
+    "off": "caching is not on",
+    "none": "the type is never cached",
+    "reused": "not selected",
+    "waiting": "not begun",
+}
+"""What each outcome means, said below the steps."""
 SIDES = {"before": "[red]-[/red]", "now": "[green]+[/green]"}
 
 
@@ -30,7 +44,13 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON list, an object a step.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Tell why each step of an execution hit the cache or missed it, attribute by attribute."""
+    """Tell why each step of an execution hit the cache or missed it, attribute by attribute.
+
+    hit: an earlier result was taken. All others were run, if they were: first, nothing to compare with yet; changed, an attribute
+    of the key differs; expired, the result is too old; refused, the bytes at an input changed; gone, the result is not there any
+    more; off, caching is not on; none, the type is never cached. reused: not selected. waiting: not begun. did not run: the
+    execution ended without it.
+    """
     settings = world.settings_of(data)
     world.ensure_up(settings, quiet=True)
     with server.at_store(settings) as app:
@@ -46,6 +66,9 @@ def explain(
         return
     for each in told:
         _print(each)
+    words = {each["outcome"]: WORDS[each["outcome"]] for each in told if each["outcome"] in WORDS}
+    if words:
+        console.print("; ".join(f"{word}: {means}" for word, means in words.items()) + ".", style="dim", soft_wrap=True)
 
 
 def _print(told: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from penstock import Refused, server
 from penstock.cli import world
@@ -32,9 +31,7 @@ def list_(
     if as_json:
         print(json.dumps(known, indent=2, default=str))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("image", "framework", "python", "libraries", "state"):
-        table.add_column(column, overflow="fold")
+    rows = [["image", "framework", "python", "state", "libraries"]]
     for row in known:
         libraries = row.get("libraries") or {}
         text = (
@@ -42,10 +39,17 @@ def list_(
             if isinstance(libraries, dict)
             else str(libraries)
         )
-        table.add_row(
-            str(row.get("uri")), str(row.get("framework")), str(row.get("python")), text, str(row.get("state"))
-        )
-    console.print(table)
+        rows.append([*(str(row.get(name)) for name in ("uri", "framework", "python", "state")), text])
+    for line in lines(rows, aligned=console.is_terminal):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def lines(rows: list[list[str]], aligned: bool) -> list[str]:
+    """A line a row, no name broken: in columns for a person, between tabs for a program."""
+    if not aligned:
+        return ["\t".join(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 @app.command()

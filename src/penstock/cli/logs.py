@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from penstock import Refused
 from penstock.cli import dag, world
-from penstock.cli.clients import Clients
+from penstock.cli.clients import Clients, answering
 from penstock.cli.world import DataOption
 
 LOOK_S = 0.3
 
 
 def logs(
-    of: Annotated[str, typer.Argument(help="An execution's id or ARN, or the name of a training, processing or transform job.")],
+    of: Annotated[str, typer.Argument(help="An execution's id or ARN, or the name of a training, processing, transform or tuning job.")],
     step: Annotated[str | None, typer.Option("--step", "-s", help="Only this step of the execution.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job or execution ends.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
@@ -27,19 +27,44 @@ def logs(
     """Print the log of an execution's steps, or of a job."""
     settings = world.settings_of(data)
     clients = Clients(settings, world.ensure_up(settings, quiet=True))
-    reader = Reader(clients, as_json)
+    with answering(f"what was looked at goes on after `{world.typed()} up`."):
+        read(clients, Reader(clients, as_json), of, step, follow)
+
+
+def read(clients: Clients, reader: Reader, of: str, step: str | None, follow: bool) -> None:
+    """Prints the logs there are, until the end where they are followed; tells why there is none."""
     arn = execution_of(clients, of)
     while True:
-        over, jobs = jobs_of(clients, arn, step) if arn else (True, [job_named(clients, of)])
-        if arn is None:
-            over = job_over(clients, *jobs[0][1:])
-        for name, group, job in jobs:
-            reader.read(name if arn else "", group, job)
-        if not follow or over:
+        found = logs_of(clients, arn, step) if arn else logs_named(clients, of)
+        for log in found.logs:
+            reader.read(log)
+        if not follow or found.over:
             break
         time.sleep(LOOK_S)
-    if not jobs and not follow:
-        print(f"penstock: {of} has no job that writes a log yet", file=sys.stderr)
+    if reader.quiet:
+        remark = f"ended without a log. {found.why}".strip() if found.over else "has written no log yet"
+        print(f"penstock: {of} {remark}", file=sys.stderr)
+
+
+class Log(NamedTuple):
+    """A job's streams, and what its lines begin with."""
+
+    step: str
+    group: str
+    job: str
+    trial: bool = False
+
+    @property
+    def label(self) -> str:
+        return ": ".join(word for word in (self.step, self.job if self.trial else "") if word)
+
+
+class Found(NamedTuple):
+    """Whether what was asked for has ended, its logs, and what failed in it."""
+
+    over: bool
+    logs: list[Log]
+    why: str
 
 
 class Reader:
@@ -48,39 +73,42 @@ class Reader:
     def __init__(self, clients: Clients, as_json: bool):
         self.clients, self.as_json = clients, as_json
         self._places: dict[tuple[str, str], str] = {}
+        self.quiet = True
+        """Whether nothing was printed."""
 
-    def read(self, label: str, group: str, job: str) -> None:
+    def read(self, log: Log) -> None:
         client = self.clients["logs"]
         try:
             streams = [
                 s["logStreamName"]
                 for s in self.clients.every(
-                    "logs", "describe_log_streams", logGroupName=group, logStreamNamePrefix=f"{job}/"
+                    "logs", "describe_log_streams", logGroupName=log.group, logStreamNamePrefix=f"{log.job}/"
                 )
             ]
         except client.exceptions.ResourceNotFoundException:
             return
         for stream in streams:
             while True:
-                place = self._places.get((group, stream))
+                place = self._places.get((log.group, stream))
                 answer = client.get_log_events(
-                    logGroupName=group,
+                    logGroupName=log.group,
                     logStreamName=stream,
                     startFromHead=True,
                     **({"nextToken": place} if place else {}),
                 )
-                self._places[group, stream] = answer["nextForwardToken"]
+                self._places[log.group, stream] = answer["nextForwardToken"]
                 for event in answer["events"]:
-                    self._print(label, stream, event)
+                    self._print(log, stream, event)
                 if not answer["events"] or answer["nextForwardToken"] == place:
                     break
 
-    def _print(self, label: str, stream: str, event: dict[str, Any]) -> None:
+    def _print(self, log: Log, stream: str, event: dict[str, Any]) -> None:
+        self.quiet = False
         if self.as_json:
             print(
                 json.dumps(
                     {
-                        "step": label or None,
+                        "step": log.step or None,
                         "stream": stream,
                         "timestamp": event["timestamp"],
                         "message": event["message"],
@@ -89,7 +117,7 @@ class Reader:
                 flush=True,
             )
         else:
-            print(f"{label + ': ' if label else ''}{event['message']}", flush=True)
+            print(f"{log.label + ': ' if log.label else ''}{event['message']}", flush=True)
 
 
 def execution_of(clients: Clients, of: str) -> str | None:
@@ -103,41 +131,60 @@ def execution_of(clients: Clients, of: str) -> str | None:
     return None
 
 
-def jobs_of(clients: Clients, arn: str, step: str | None) -> tuple[bool, list[tuple[str, str, str]]]:
-    """Whether the execution has ended, and (step, log group, job) of those that have a job."""
+def logs_of(clients: Clients, arn: str, step: str | None) -> Found:
+    """The logs of an execution's steps, or of one.
+
+    Raises: Refused when the execution ended and ran no such step.
+    """
     status = clients["sagemaker"].describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionStatus"]
-    found = list(
+    steps = list(
         clients.every("sagemaker", "list_pipeline_execution_steps", PipelineExecutionArn=arn, SortOrder="Ascending")
     )
-    if step is not None and status in dag.ENDED and not any(s["StepName"] == step for s in found):
+    meant = [each for each in steps if step in (None, each["StepName"])]
+    if step is not None and status in dag.ENDED and not meant:
         raise Refused(
-            f"The execution ran no step {step!r}; it ran {', '.join(s['StepName'] for s in found) or 'none'}."
+            f"The execution ran no step {step!r}; it ran {', '.join(s['StepName'] for s in steps) or 'none'}."
         )
-    jobs = []
-    for each in found:
-        for kind, group in dag.LOG_GROUPS.items():
-            if (job := each.get("Metadata", {}).get(kind)) and step in (None, each["StepName"]):
-                jobs.append((each["StepName"], group, job["Arn"].rpartition("/")[2]))
-    return status in dag.ENDED, jobs
+    logs: list[Log] = []
+    for each in meant:
+        for kind, job in each.get("Metadata", {}).items():
+            if kind in dag.LOG_GROUPS:
+                logs.append(Log(each["StepName"], dag.LOG_GROUPS[kind], job["Arn"].rpartition("/")[2]))
+            elif kind == "TuningJob":
+                logs += trials(clients, each["StepName"], job["Arn"].rpartition("/")[2])
+    reasons = [f"{each['StepName']}: {each['FailureReason']}" for each in meant if each.get("FailureReason")]
+    return Found(status in dag.ENDED, logs, " ".join(reasons))
 
 
-def job_named(clients: Clients, name: str) -> tuple[str, str, str]:
-    """Raises: Refused when nothing has that name."""
+def trials(clients: Clients, step: str, tuning: str) -> list[Log]:
+    """The logs of a tuning job: those of its training jobs, in the order they were made."""
+    found = clients.every(
+        "sagemaker",
+        "list_training_jobs_for_hyper_parameter_tuning_job",
+        HyperParameterTuningJobName=tuning,
+        SortBy="CreationTime",
+        SortOrder="Ascending",
+    )
+    return [Log(step, dag.LOG_GROUPS["TrainingJob"], each["TrainingJobName"], trial=True) for each in found]
+
+
+def logs_named(clients: Clients, name: str) -> Found:
+    """The logs of the job of that name.
+
+    Raises: Refused when nothing has that name.
+    """
     sagemaker = clients["sagemaker"]
     for kind, describe in (
         ("TrainingJob", sagemaker.describe_training_job),
         ("ProcessingJob", sagemaker.describe_processing_job),
         ("TransformJob", sagemaker.describe_transform_job),
+        ("HyperParameterTuningJob", sagemaker.describe_hyper_parameter_tuning_job),
     ):
         try:
-            describe(**{f"{kind}Name": name})
+            told = describe(**{f"{kind}Name": name})
         except sagemaker.exceptions.ClientError:
             continue
-        return "", dag.LOG_GROUPS[kind], name
-    raise Refused(f"No execution, training, processing or transform job is called {name!r}.")
-
-
-def job_over(clients: Clients, group: str, job: str) -> bool:
-    kind = next(k for k, g in dag.LOG_GROUPS.items() if g == group)
-    describe = getattr(clients["sagemaker"], f"describe_{kind.removesuffix('Job').lower()}_job")
-    return describe(**{f"{kind}Name": job})[f"{kind}Status"] in ("Completed", "Failed", "Stopped")
+        group = dag.LOG_GROUPS.get(kind)
+        logs = [Log("", group, name)] if group else trials(clients, "", name)
+        return Found(told[f"{kind}Status"] in ("Completed", "Failed", "Stopped"), logs, told.get("FailureReason", ""))
+    raise Refused(f"No execution, training, processing, transform or tuning job is called {name!r}.")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from penstock import Refused
 from penstock.cli import dag, world
-from penstock.cli.clients import Clients
+from penstock.cli.clients import Clients, answering
 from penstock.cli.world import DataOption
 
 console = Console(highlight=False)
@@ -40,7 +40,8 @@ def run(
 ) -> None:
     """Run a script, start the pipeline it upserted (unless the script did), and draw it live.
 
-    Exit code: 0 when the execution succeeded, 1 when it failed or was stopped, 2 when there was nothing to run.
+    Exit code: 0 when the execution succeeded, 1 when it failed or was stopped, 2 when there was nothing to run, 3 when the server
+    stopped answering: the execution goes on after `penstock up`.
     """
     parameters = [_pair(text) for text in parameter or []]
     settings = world.settings_of(data)
@@ -73,23 +74,26 @@ def run(
 
 def follow(clients: Clients, arn: str, as_json: bool) -> dict[str, Any]:
     """The execution until its end, drawn unless JSON is wanted, and why it failed."""
-    if as_json:
-        view = dag.View(clients, arn)
-        while not view.look():
-            time.sleep(dag.LOOK_S)
-        return dag.summary(view)
+    penstock, name = world.typed(), arn.rpartition("/")[2]
+    remark = f"{arn} goes on after `{penstock} up`; look at it with `{penstock} logs {name}`."
     try:
-        execution = dag.follow(clients, arn, console)
+        with answering(remark):
+            if as_json:
+                view = dag.View(clients, arn)
+                while not view.look():
+                    time.sleep(dag.LOOK_S)
+                return dag.summary(view)
+            execution = dag.follow(clients, arn, console)
     except (KeyboardInterrupt, SystemExit):
-        console.print(
-            f"The execution goes on. To stop it: [green]penstock exec -- aws sagemaker stop-pipeline-execution "
+        Console(highlight=False, stderr=as_json).print(
+            f"The execution goes on. To stop it: [green]{penstock} exec -- aws sagemaker stop-pipeline-execution "
             f"--pipeline-execution-arn {arn}[/green]",
             soft_wrap=True,
         )
         raise
     if reason := execution.get("FailureReason"):
         console.print(reason, style="red", soft_wrap=True, markup=False)
-        console.print(f"The logs: [green]penstock logs {arn.rpartition('/')[2]}[/green]")
+        console.print(f"The logs: [green]{penstock} logs {name}[/green]", soft_wrap=True)
     return execution
 
 
@@ -134,7 +138,16 @@ def start(clients: Clients, name: str, parameters: list[dict[str, str]]) -> str:
             sagemaker.start_pipeline_execution(PipelineName=name, PipelineParameters=parameters)["PipelineExecutionArn"]
         )
     except sagemaker.exceptions.ClientError as fault:
-        raise Refused(fault.response["Error"]["Message"]) from None
+        message = str(fault.response["Error"]["Message"])
+        if "Unknown parameter" in message:
+            message = f"{message.rstrip('.')}. {name} has {', '.join(parameters_of(clients, name)) or 'no parameters'}."
+        raise Refused(message) from None
+
+
+def parameters_of(clients: Clients, name: str) -> list[str]:
+    """The names of a pipeline's parameters."""
+    told = clients["sagemaker"].describe_pipeline(PipelineName=name)
+    return [each["Name"] for each in json.loads(told["PipelineDefinition"]).get("Parameters", [])]
 
 
 def _pair(text: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,17 @@ START_S = 60.0
 
 def settings_of(data: Path | None, **given: Any) -> Settings:
     return Settings.load(data=data.expanduser().resolve() if data else None, **given)
+
+
+def typed() -> str:
+    """How the person can type `penstock` here: by its name where it is on PATH, else by where it is."""
+    if shutil.which("penstock"):
+        return "penstock"
+    program = Path(sys.executable).parent / "penstock"  # not resolved: an environment's python is a link
+    if not program.exists():
+        return f"{shlex.quote(sys.executable)} -m penstock"
+    here = Path.cwd()
+    return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
 
 
 def credentials(settings: Settings) -> dict[str, str]:

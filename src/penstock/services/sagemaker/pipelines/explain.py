@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.services.sagemaker.pipelines import cache, cachekeys
 from penstock.services.sagemaker.pipelines.definition import Step
-from penstock.services.sagemaker.pipelines.state import ATTEMPTS, EXECUTION, STEP, VERSION, definition_of
+from penstock.services.sagemaker.pipelines.state import ATTEMPTS, ENDED, EXECUTION, STEP, VERSION, definition_of
 from penstock.store.records import Document, Query, Ref
 
 
@@ -25,7 +25,8 @@ def explain(store: Any, execution: Document, only: str | None = None) -> list[di
     Gives, a step: {"step", "type", "status", "outcome", "why"}, and where there is one "mode", "source", "differences"
     ([{"attribute", "before", "now"}]), "unkept" and "attempts" (those that failed and were followed by another).
     `outcome`: hit, first, changed, expired, refused or gone; off where caching is not on, none where the type is never
-    cached, reused where the step was not selected, waiting where it was not begun.
+    cached, reused where the step was not selected, waiting where it was not begun,
+    did not run where the execution has ended so.
     Raises: LookupError for a step that the definition does not have.
     """
     version = Ref(VERSION.kind, execution.account, execution.region, execution.body["_version"])
@@ -42,6 +43,8 @@ def _tell(store: Any, execution: Document, step: Step) -> dict[str, Any]:
         told["attempts"] = document.body[ATTEMPTS]
     if document is not None and cache.NOTE in document.body:
         return {**told, **document.body[cache.NOTE]}
+    if document is None and execution.status in ENDED:
+        return told | {"outcome": "did not run", "why": "the execution ended without it"}
     if document is not None and "SelectiveExecutionResult" in document.body:
         return told | {"outcome": "reused", "why": "the step was not selected; its result is the source execution's"}
     if step.type not in cachekeys.KEYS:
