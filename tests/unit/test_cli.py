@@ -10,15 +10,18 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 
-from penstock import cli
+from penstock import cli, server
 from penstock.cli import checks, dag, demo, images, logs, pipelines, world
 from penstock.cli.clients import Unanswered
+from penstock.kernel.errors import ServiceError
+from penstock.services.sagemaker import jobs
 from penstock.settings import Settings
 
 
@@ -201,3 +204,12 @@ def test_a_shut_gate_does_not_suggest_itself(result: dict[str, Any], suggested: 
     out = Console(file=io.StringIO(), record=True, width=200)
     demo.tell_next(Settings(), ARN, {"Seconds": 1, **result}, out)
     assert ("--threshold 0.999" in out.export_text()) is suggested
+
+
+def test_an_unknown_image_is_told_once(tmp_path: Path) -> None:
+    call: Any = SimpleNamespace(app=SimpleNamespace(images=server.images_of(Settings(data=tmp_path))))
+    with pytest.raises(ServiceError) as refused:
+        jobs.check_image(call, "nothing:1")
+    assert refused.value.message.startswith("Requested image nothing:1 not found. ")
+    assert "No environment is known" not in refused.value.message
+    assert "Bring your own: penstock image add nothing:1 " in refused.value.message

@@ -185,7 +185,8 @@ def check_image(call: Call, uri: str) -> None:
     try:
         images.check(uri)
     except ImageError as fault:
-        raise invalid(f"Requested image {uri} not found. {fault}") from None
+        remedy = str(fault).removeprefix(f"No environment is known for the image {uri}.").strip()  # not said twice
+        raise invalid(f"Requested image {uri} not found. {remedy}") from None
 
 
 def check_source(call: Call, uri: str, role: str) -> None:
