@@ -12,6 +12,7 @@ notice (their parent is gone) and end; the next `penstock up` starts them again,
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import logging
 import os
@@ -39,6 +40,8 @@ RUNNER_S = 10.0
 TOLD = (signal.SIGTERM, signal.SIGINT)
 """What tells the family to end."""
 LOOK_S = 0.01
+FOLDER_S = 2.0
+"""How often it looks whether the data folder is still there."""
 BACKOFF_S = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 STEADY_S = 30.0
 """A child that ran this long fell by accident, not by its nature: it is started again at once."""
@@ -74,11 +77,12 @@ class Keeper:
     def run(self, ready: Callable[[dict[str, object]], None] | None = None) -> None:
         """Brings the family up, calls `ready` with what clients need to know, and keeps it until SIGTERM or SIGINT.
 
-        Raises: Refused when the folder is in use, a port is taken, or no sandbox can be made.
+        Raises: Refused when the folder is in use or goes away, a port is taken, or no sandbox can be made.
         """
         settings = self.settings
-        with presence.Lock(settings.data):
-            api, doorway = bind(settings.host, settings.port), bind(settings.host, settings.doorway_port)
+        with presence.Lock(settings.data) as lock:
+            api = bind(settings.host, settings.port, "--port")
+            doorway = bind(settings.host, settings.doorway_port, "--doorway-port")
             server.writer_socket(settings).unlink(missing_ok=True)  # of an engine that was killed
             self.launched = runner.launch(settings.data)  # it ends at once where one lives already
             parts = server.prepare(settings)
@@ -106,12 +110,9 @@ class Keeper:
                     presence.tell(settings.data, about)
                     if ready:
                         ready(about)
-                    self._keep()
+                    self._keep(lock)
             finally:
-                (settings.data / presence.ABOUT).unlink(missing_ok=True)
-                self._stop_all()
-                with suppress(OSError, ValueError):
-                    runner.ask(settings.data, {"op": "quit"})  # runs go on without it
+                self._end(lock.lost())
 
     def _watch_signals(self) -> None:
         self.wake_fds = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -122,6 +123,21 @@ class Keeper:
 
     def _stop(self, *_: object) -> None:
         self.stopping = True
+
+    def _end(self, lost: bool) -> None:
+        """Ends the family. Where its folder is lost, nothing is done by a path: another family may be there by now."""
+        data = self.settings.data
+        if not lost:
+            (data / presence.ABOUT).unlink(missing_ok=True)
+        elif self.runner_fd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.runner_fd, signal.SIGTERM)
+        if lost and self.launched and self.launched.poll() is None:
+            self.launched.terminate()
+        self._stop_all()
+        if not lost:
+            with suppress(OSError, ValueError):
+                runner.ask(data, {"op": "quit"})  # runs go on without it
 
     # --- the runner
     def _hold_runner(self) -> None:
@@ -203,9 +219,14 @@ class Keeper:
             sys.stderr.flush()
             os._exit(status)
 
-    def _keep(self) -> None:
-        """Waits for signals; a child that fell is started again, the sooner the longer it had stood."""
+    def _keep(self, lock: presence.Lock) -> None:
+        """Waits for signals; a child that fell is started again, the sooner the longer it had stood.
+
+        Raises: Refused when the data folder is gone.
+        """
         while not self.stopping:
+            if lock.lost():
+                raise Refused(f"The data folder {self.settings.data} was deleted or moved away: the server ends.")
             now = time.monotonic()
             for child in self.children:
                 if not child.pid and child.due <= now:
@@ -213,7 +234,7 @@ class Keeper:
             if self._runner_ended() and self.runner_due <= now:
                 self._renew_runner()
             due = [child.due for child in self.children if not child.pid] + [self.runner_due] * (self.runner_fd < 0)
-            self._sleep(max(0.0, min(due) - time.monotonic()) if due else None)
+            self._sleep(max(0.0, min(min(due) - time.monotonic(), FOLDER_S)) if due else FOLDER_S)
             self._reap()
 
     def _runner_ended(self) -> bool:
@@ -278,8 +299,8 @@ class Keeper:
                             os.kill(child.pid, signal.SIGKILL)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
+def bind(host: str, port: int, option: str) -> socket.socket:
+    """A listening socket; the option is the one that names its port.
 
     Raises: Refused when the port is taken or the address is none of ours.
     """
@@ -288,8 +309,10 @@ def bind(host: str, port: int) -> socket.socket:
         listening = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as fault:
         words = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else fault.strerror
-        raise Refused(
-            f"Cannot listen on {host}:{port}: {words}. Another port: `penstock up --port N` (0: a free one)."
-        ) from None
+        if fault.errno in (errno.EADDRINUSE, errno.EACCES):
+            way = f"Another port: `penstock up {option} N` (0: a free one)."
+        else:
+            way = "`--host` takes an address of this machine: 127.0.0.1, or 0.0.0.0 for all."
+        raise Refused(f"Cannot listen on {host}:{port}: {words}. {way}") from None
     listening.setblocking(False)
     return listening

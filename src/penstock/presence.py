@@ -35,8 +35,7 @@ class Lock:
         self.fd = -1
 
     def __enter__(self) -> Lock:
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.fd = os.open(self.data / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.fd = open_in(self.data, LOCK, os.O_RDWR)
         try:
             self._take()
         except BlockingIOError:
@@ -58,8 +57,29 @@ class Lock:
                 time.sleep(LOOK_S)
         fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+    def lost(self) -> bool:
+        """Whether the folder that is held was deleted, moved away or replaced by another."""
+        try:
+            return not os.path.samestat(os.stat(self.data / LOCK), os.fstat(self.fd))
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
+
+
+def open_in(data: Path, name: str, flags: int) -> int:
+    """A descriptor of a file of the data folder, both made if missing.
+
+    Raises: Refused where that cannot be.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(data / name, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as fault:
+        raise Refused(
+            f"The data folder {data} cannot be made or written: {fault.strerror}. `--data` names another folder."
+        ) from None
 
 
 def held(data: Path) -> bool:

@@ -73,7 +73,7 @@ class Settings:
     def load(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
         """Settings from the environment and from options that are not None.
 
-        Raises: Refused for a value of the wrong type.
+        Raises: Refused for a value that cannot be.
         """
         environ = os.environ if environ is None else environ
         hints = get_type_hints(cls)
@@ -84,6 +84,9 @@ class Settings:
                 values[knob_.name] = _read(knob_.name, text, hints[knob_.name])
         values.update({name: value for name, value in given.items() if value is not None})
         made = cls(**values)
+        for name in ("port", "doorway_port"):
+            if not 0 <= getattr(made, name) < 1 << 16:
+                raise Refused(f"{name.replace('_', ' ')} {getattr(made, name)} is none: ports go from 0 (a free one) to 65535.")
         if made.cache not in CACHES:
             raise Refused(f"PENSTOCK_CACHE={made.cache!r} must be one of {', '.join(CACHES)}")
         for item in filter(str.strip, made.quotas.split(",")):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 import pytest
 
 from penstock import presence
+from penstock.runs import runner
 from tests.conftest import Boto, Family
 
 QUIET = {
@@ -70,6 +74,82 @@ def test_a_port_that_is_taken_is_told(family: Family, folder: Path) -> None:
     taken = penstock(folder, "up", "--detach", "--port", port)
     assert taken.returncode == 2
     assert f"Cannot listen on 127.0.0.1:{port}: Address already in use." in taken.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--doorway-port", "{taken}"), "Address already in use. Another port: `penstock up --doorway-port N`"),
+        (("--host", "192.0.2.1"), "Cannot assign requested address. `--host` takes an address of this machine"),
+        (("--port", "99999"), "port 99999 is none"),
+        (("--data", "/proc/x"), "The data folder /proc/x cannot be made or written: No such file or directory."),
+    ],
+)
+@pytest.mark.parametrize("detach", [(), ("--detach",)])
+def test_what_cannot_be_is_one_sentence_that_names_its_option(
+    folder: Path, arguments: tuple[str, ...], sentence: str, detach: tuple[str, ...]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = penstock(folder, "up", *detach, *(word.format(taken=port) for word in arguments))
+    assert (told.returncode, told.stderr.count("\n")) == (2, 1), told.stderr
+    assert sentence in told.stderr
+
+
+def delete(data: Path) -> None:
+    shutil.rmtree(data, ignore_errors=True)  # the family may write while it goes
+
+
+def move(data: Path) -> None:
+    data.rename(data.with_name("moved"))
+
+
+@pytest.mark.parametrize("way", [delete, move], ids=["rm", "mv"])
+def test_a_family_whose_folder_goes_away_ends_as_a_whole(folder: Path, way: Callable[[Path], None]) -> None:
+    command = [sys.executable, "-m", "penstock", "up", "--port", "0", "--doorway-port", "0", "--data", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as keeper:
+        assert keeper.stdout is not None
+        assert "is up at" in keeper.stdout.readline()
+        runner_pid = int(runner.ask(folder, {"op": "ping"})["pid"])
+        family = [keeper.pid, runner_pid, *children(keeper.pid), *children(runner_pid)]
+        held = [os.pidfd_open(pid) for pid in dict.fromkeys(family)]
+        try:
+            way(folder)
+            assert [fd for fd in held if not select.select([fd], [], [], 60)[0]] == []
+        finally:
+            for fd in held:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                os.close(fd)
+        told = keeper.communicate()[1]
+    assert keeper.returncode == 2
+    assert told.endswith(f"penstock: The data folder {folder} was deleted or moved away: the server ends.\n")
+
+
+@pytest.mark.parametrize("way", [delete, move], ids=["rm", "mv"])
+def test_a_runner_alone_whose_folder_goes_away_ends(folder: Path, way: Callable[[Path], None]) -> None:
+    launched = runner.launch(folder)
+    try:
+        assert runner.wait_ready(folder, 60)["pid"] == launched.pid
+        way(folder)
+        assert launched.wait(60) == 0
+    finally:
+        launched.kill()
+        launched.wait()
+
+
+def test_a_script_whose_python_lacks_the_sdk_is_told_which_option_names_another(family: Family, tmp_path: Path) -> None:
+    script = tmp_path / "pipeline.py"
+    script.write_text("import sagemaker\n")
+    told = family.penstock("run", str(script), "--python", sys.executable)
+    assert told.returncode == 2
+    assert "has no SageMaker SDK: name one that has with --python" in told.stderr
+    script.write_text("raise SystemExit('its own fault')\n")
+    assert "--python" not in family.penstock("run", str(script), "--python", sys.executable).stderr
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def child(keeper_pid: int, name: str) -> int | None:

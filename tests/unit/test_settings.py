@@ -35,6 +35,13 @@ def test_a_truth_is_read(text: str, value: bool) -> None:
     assert Settings.load({"HOME": "/h", "PENSTOCK_INTERNET": text}).internet is value
 
 
+@pytest.mark.parametrize("name", ["port", "doorway_port"])
+@pytest.mark.parametrize("number", [-1, 65536, 99999])
+def test_a_port_that_is_none_is_refused(name: str, number: int) -> None:
+    with pytest.raises(Refused, match=f"{name.replace('_', ' ')} {number} is none: ports go from 0"):
+        Settings.load({"HOME": "/h"}, **{name: number})
+
+
 @pytest.mark.parametrize(("name", "text"), [("PORT", "many"), ("CPUS", "a few"), ("INTERNET", "maybe"), ("FRONTS", "")])
 def test_a_value_of_the_wrong_type_is_refused_with_its_name(name: str, text: str) -> None:
     with pytest.raises(Refused, match=f"PENSTOCK_{name}='{text}'"):

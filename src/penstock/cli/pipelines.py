@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def run(
     except OSError as fault:
         raise Refused(f"{python!r} cannot be run: {fault.strerror}.") from None
     if ran.returncode:
-        raise Refused(f"{script} ended with exit code {ran.returncode}.")
+        raise Refused(f"{script} ended with exit code {ran.returncode}.{_sdk_hint(script, _python(python))}")
     arns = started(clients, began, pipeline)
     if not arns:
         name = pipeline or only_upserted(clients, began, script)
@@ -155,6 +156,19 @@ def _pair(text: str) -> dict[str, str]:
     if not equals or not name:
         raise Refused(f"-p takes Name=value, not {text!r}.")
     return {"Name": name, "Value": value}
+
+
+def _sdk_hint(script: Path, python: str) -> str:
+    """What to do where a script imports the SageMaker SDK and its Python has none; empty otherwise."""
+    if not script.is_file() or not re.search(r"^\s*(import|from)\s+sagemaker\b", script.read_text(errors="replace"), re.M):
+        return ""
+    look = "import importlib.util as u, sys; sys.exit(u.find_spec('sagemaker') is None)"
+    if subprocess.run([python, "-c", look], stderr=subprocess.DEVNULL).returncode == 0:
+        return ""
+    return (
+        f" Its Python ({shutil.which(python) or python}) has no SageMaker SDK: name one that has with --python, "
+        "such as that of an environment with `pip install 'sagemaker<3'`."
+    )
 
 
 def _python(name: str) -> str:

@@ -136,10 +136,10 @@ def start_detached(settings: Settings, quiet: bool = False) -> dict[str, Any]:
 
     Raises: Refused with its last words.
     """
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = settings.data / "server.log"
+    log_fd = presence.open_in(settings.data, log.name, os.O_WRONLY | os.O_APPEND)
     read_end, write_end = os.pipe()
-    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
+    with open(log_fd, "ab") as out:
         began = out.seek(0, os.SEEK_END)
         process = subprocess.Popen(
             server_command(settings, "--ready-fd", str(write_end)),

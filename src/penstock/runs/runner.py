@@ -39,6 +39,8 @@ from penstock.runs.serve import CANNOT, DONE, READY, Server
 SOCKET = "sockets/runner.sock"
 LINE_BYTES = 64 * 1024
 LONG_S = 3600.0
+FOLDER_S = 2.0
+"""How often it looks whether the data folder is still there: the kernel is silent while a supervisor's mounts hold it."""
 SEND_BYTES = 1 << 20
 """What a listener may have unread before it is dropped (it connects again and is told all)."""
 IDLE = max(2, os.cpu_count() or 1)
@@ -96,6 +98,7 @@ class Runner:
         self.selector.register(self.listening, selectors.EVENT_READ, self._accept)
         self.selector.register(self.watch.fd, selectors.EVENT_READ, self._notice)
         self.own = self.watch.add(self.runs, linux.IN_DELETE_SELF)
+        self.made = self.runs.stat()
         for path in self.runs.iterdir():
             if NAME.fullmatch(path.name):
                 self._watch(RunFolder(path))
@@ -105,10 +108,18 @@ class Runner:
         """Runs until told to quit."""
         self._fork()
         while not self.quitting:
-            for key, _ in self.selector.select(min(self._dismiss(), self._tell_begun())):
+            for key, _ in self.selector.select(min(self._dismiss(), self._tell_begun(), FOLDER_S)):
                 if key.fd in self.selector.get_map():  # one that came before it may have closed it
                     act: Callable[[], None] = key.data
                     act()
+            self.quitting = self.quitting or self._lost()
+
+    def _lost(self) -> bool:
+        """Whether the folder of runs was deleted, moved away or replaced by another."""
+        try:
+            return not os.path.samestat(self.runs.stat(), self.made)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
 
     # --- runs
 
