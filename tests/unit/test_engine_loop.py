@@ -321,6 +321,31 @@ def test_a_store_that_fails_costs_a_pause_not_the_wake(world: World, caplog: pyt
     assert body(world) == {"n": 1}
 
 
+def test_a_wake_that_the_store_does_not_take_back_is_given_back_as_soon_as_it_does(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("penstock.kernel.engine.RETRY_S", 0.01)
+    world.put("a")
+    retry, failures = world.work.retry, [1, 2, 3]
+
+    def failing(held: Wake, again: float) -> Future[None]:
+        if failures:
+            failures.pop()
+            future: Future[None] = Future()
+            future.set_exception(StoreFailed("database or disk is full"))
+            return future
+        return retry(held, again)
+
+    def step(call: Call, document: Document) -> None:
+        raise OSError(28, "no space")
+
+    world.work.retry = failing  # type: ignore[method-assign]
+    engine = world.engine(step)
+    engine.drain()  # returns when the wake is given back
+    assert failures == []
+    assert world.work.next_due() == world.clock.now() + 1
+
+
 # --- in threads
 
 

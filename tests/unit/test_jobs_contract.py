@@ -134,6 +134,14 @@ def test_a_hyperparameter_of_thousands_of_brackets_is_text():
     assert training.decode({"deep": deep}) == {"deep": deep}
 
 
+def test_a_hyperparameter_nested_deeper_than_could_be_written_is_text():
+    deep, flat = "[" * 990 + "]" * 990, "[" * 50 + "]" * 50
+    decoded = training.decode({"deep": deep, "flat": flat, "text": json.dumps(deep)})
+    assert (decoded["deep"], decoded["text"]) == (deep, deep)
+    assert training.as_text(decoded["flat"]) == flat
+    assert training.arguments({"deep": decoded["deep"]}) == ["--deep", deep]
+
+
 def test_arguments_are_the_hyperparameters_by_name():
     words = training.arguments({"b": 1, "flag": True, "alpha": None, "d": {"y": 2, "x": 1}})
     assert words == ["--alpha", "", "-b", "1", "-d", "x=1,y=2", "--flag", "True"]

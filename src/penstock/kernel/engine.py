@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -35,6 +36,8 @@ FLYING = 64
 """Steps whose changes may wait for the disk at once: the more, the larger the transactions."""
 STALE_TRIES = 20
 """Runs of a step in a row that find somebody wrote in between, before it backs off as after an error."""
+RETRY_S = 1.0
+"""How soon to try again to give back a wake that the store did not take."""
 BACKOFF_S = (1.0, 60.0)
 """The first pause after an error, which doubles, and the longest."""
 LONG = 2
@@ -247,16 +250,33 @@ class Engine:
             log.error("There is no step for documents of kind %s.", wake.kind)
         self._retry(wake, UNKNOWN_S)
 
-    def _retry(self, wake: Wake, pause_s: float) -> None:
-        """Gives the wake back with its tries kept; where the store fails, its lease runs out."""
-        lease = self._lease(wake)
+    def _retry(self, wake: Wake, pause_s: float, since: float | None = None) -> None:
+        """Gives the wake back with its tries kept; where the store fails, once a second until its lease has run out."""
+        lease, begun = self._lease(wake), time.monotonic() if since is None else since
+
+        def landed(future: Future[None]) -> None:
+            if (error := future.exception()) is None:
+                self._land(lease)
+            else:
+                self._retry_later(wake, pause_s, begun, error)
+
         try:
             future = self._work.retry(lease, self._clock.now() + pause_s)
-        except Exception:
-            log.exception("The wake of %s could not be given back; its lease runs out.", "/".join(wake.ref))
-            self._land(lease)
+        except Exception as error:
+            self._retry_later(wake, pause_s, begun, error)
         else:
-            future.add_done_callback(lambda _: self._land(lease))
+            future.add_done_callback(landed)
+
+    def _retry_later(self, wake: Wake, pause_s: float, since: float, error: BaseException) -> None:
+        """Lets go of a wake when nobody waits for it any more: the next start, or the lease's end, has it run again."""
+        over = time.monotonic() - since > LEASE_S
+        log.error("The wake of %s could not be given back.", "/".join(wake.ref), exc_info=error)
+        if self._stopping or over:
+            self._land(self._lease(wake))
+            return
+        timer = threading.Timer(RETRY_S, self._retry, (wake, pause_s, since))
+        timer.daemon = True
+        timer.start()
 
     def _lease(self, wake: Wake) -> Wake:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock.kernel.errors import invalid
@@ -24,6 +24,8 @@ SOURCE = "/opt/penstock/source"
 INVOKING = "Invoking script with the following command:"
 """What containers/training/entry.py prints, followed by an empty line, the command, and an empty line."""
 DEFAULT_RUNTIME_S = 86400
+DEEPEST = 200
+"""How deeply a hyperparameter's JSON may be nested to be read as such."""
 PREFIX = "sagemaker_"
 OWN = ("_tuning_objective_metric", "default_user_module_name")
 """Hyperparameters that are SageMaker's own without the prefix."""
@@ -103,14 +105,31 @@ def hosts_of(body: Mapping[str, Any]) -> list[Host]:
 
 
 def decode(hyperparameters: Mapping[str, str]) -> dict[str, Any]:
-    """Hyperparameters as script mode reads them: JSON, or text where they are none."""
+    """Hyperparameters as script mode reads them: JSON, or text where they are none (or nested deeper than could be written)."""
     decoded = {}
     for name, text in hyperparameters.items():
         try:
-            decoded[name] = json.loads(text)
+            value = json.loads(text)
         except (ValueError, RecursionError):  # brackets a thousand deep are no JSON that Python reads
-            decoded[name] = text
+            value = text
+        decoded[name] = text if _is_deep(value) else value
     return decoded
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value is nested so deeply that writing it, inside the variables that hold it, could raise RecursionError."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for each in level for inner in _parts(each)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def split(decoded: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
