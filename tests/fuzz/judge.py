@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import http.client
 import json
 import re
@@ -107,8 +108,9 @@ class Gun:
             self._socket.sendall(sent)
             if broken:
                 self._socket.shutdown(socket.SHUT_WR)
-        except ConnectionError:
-            pass  # the answer may have come before the whole was sent
+        except OSError as error:  # the answer may have come, and the connection gone, before the whole was sent
+            if not isinstance(error, ConnectionError) and error.errno != errno.ENOTCONN:
+                raise
         response = http.client.HTTPResponse(self._socket, method=shot.method)
         try:
             response.begin()
