@@ -63,6 +63,11 @@ class Settings:
         "Service quotas that jobs are held to: `ml.m5.large for training job usage=2, ml.t3.medium for processing job "
         "usage=4` (none: no quotas). Beyond one, CreateTrainingJob and the like answer ResourceLimitExceeded.",
     )
+    spot_share: float = knob(
+        0.3,
+        "The part of their training time that managed spot jobs are billed for (BillableTimeInSeconds). At AWS it is what spot "
+        "capacity costs at the moment, of the on-demand price; 0.3 is 70 % off.",
+    )
     keep_events_days: float = knob(7.0, "How long the outbox keeps events (0: for ever).")
     keep_points_days: float = knob(455.0, "How long metric points are kept, as at CloudWatch (0: for ever).")
     keep_logs_days: float = knob(0.0, "After how many days without a line a log stream goes (0: as its group says).")
@@ -89,6 +94,8 @@ class Settings:
                 raise Refused(f"{name.replace('_', ' ')} {getattr(made, name)} is none: ports go from 0 (a free one) to 65535.")
         if made.cache not in CACHES:
             raise Refused(f"PENSTOCK_CACHE={made.cache!r} must be one of {', '.join(CACHES)}")
+        if not 0.0 < made.spot_share <= 1.0:
+            raise Refused(f"PENSTOCK_SPOT_SHARE={made.spot_share:g} must be more than 0 and at most 1")
         for item in filter(str.strip, made.quotas.split(",")):
             if not re.fullmatch(r".+ for .+ job usage *= *\d+", item.strip()):
                 told = f"PENSTOCK_QUOTAS has {item.strip()!r}; a quota is written `ml.m5.large for training job usage=2`"

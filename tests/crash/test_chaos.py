@@ -112,6 +112,58 @@ def test_a_second_attempt_finds_the_checkpoints_that_went_up_while_the_first_one
     assert "found ['epoch-1']" in log
 
 
+SPOT = """
+import os, signal, sys, time
+folder = "/opt/ml/checkpoints"
+print("found", sorted(os.listdir(folder)), flush=True)
+def notice(*_):
+    open(folder + "/last", "w").write("on notice")
+    print("noticed", flush=True)
+    time.sleep(3)
+    sys.exit(1)
+signal.signal(signal.SIGTERM, notice)
+if not os.listdir(folder):
+    open(folder + "/epoch-1", "w").write("weights")
+    time.sleep(600)
+"""
+
+
+def test_an_interrupted_spot_job_goes_on_from_its_checkpoints_whoever_is_killed_in_the_middle(clan: Clan) -> None:
+    sm, s3 = clan.client("sagemaker"), clan.client("s3")
+    s3.create_bucket(Bucket="spot")
+    s3.put_object(Bucket="spot", Key="code/spot.py", Body=SPOT)
+    sm.create_training_job(
+        TrainingJobName="spot", RoleArn=clan.keys["role_arn"], EnableManagedSpotTraining=True,
+        StoppingCondition={"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 3600},
+        AlgorithmSpecification={
+            "TrainingImage": "python:3.11", "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["python", "/opt/ml/input/data/code/spot.py"]},
+        InputDataConfig=[{"ChannelName": "code", "DataSource": {
+            "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://spot/code/"}}}],
+        OutputDataConfig={"S3OutputPath": "s3://spot/out"},
+        CheckpointConfig={"S3Uri": "s3://spot/checkpoints"},
+        ResourceConfig={"InstanceType": "ml.t3.medium", "InstanceCount": 1, "VolumeSizeInGB": 1},
+    )  # fmt: skip
+
+    def log() -> str:
+        return "".join(path.read_text() for path in (clan.data / "logs").rglob("*spot*/*"))
+
+    until(lambda: s3.list_objects_v2(Bucket="spot", Prefix="checkpoints/").get("Contents"), "the checkpoint in S3")
+    assert clan.penstock("fault", "add", "spot-interruption", "spot").returncode == 0
+    until(lambda: "noticed" in log(), "the interruption")
+    clan.kill("engine")  # the program has been told, and has not ended
+    job = until(
+        lambda: next(filter(lambda told: told["TrainingJobStatus"] != "InProgress",
+                            [sm.describe_training_job(TrainingJobName="spot")]), None), "the end")  # fmt: skip
+    assert (job["TrainingJobStatus"], job.get("FailureReason")) == ("Completed", None)
+    statuses = [each["Status"] for each in job["SecondaryStatusTransitions"]]
+    assert [status for status in statuses if status != "Downloading"] == [
+        "Starting", "Training", "Interrupted", "Starting", "Training", "Uploading", "Completed",
+    ]  # fmt: skip
+    assert "found ['epoch-1', 'last']" in log()
+    assert 0 < job["BillableTimeInSeconds"] < job["TrainingTimeInSeconds"]
+
+
 def test_a_keeper_started_again_finds_the_runs_that_went_on(clan: Clan) -> None:
     run = hold(clan, "goes-on")
     supervisor = clan.supervisors()[run]

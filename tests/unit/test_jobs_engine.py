@@ -827,7 +827,6 @@ def test_what_changes_nothing_is_kept_and_shown(made: Jobs):
         "ProfilerConfig": {"S3OutputPath": "s3://b/profiler"},
         "ExperimentConfig": {"ExperimentName": "e"},
         "RetryStrategy": {"MaximumRetryAttempts": 2},
-        "EnableManagedSpotTraining": True,
         "TensorBoardOutputConfig": {"S3OutputPath": "s3://b/tb"},
     }
     made.train(**kept, Tags=[{"Key": "k", "Value": "v"}])

@@ -31,6 +31,7 @@ from penstock.runs.base import (
     Instance,
     Mount,
     Output,
+    Result,
     RunSpec,
     RunState,
 )
@@ -105,6 +106,8 @@ class Kind:
     """Moves the document to its last status. Takes the end, and a reason where it is not the program's."""
     others: Callable[[Document], Sequence[str]] = lambda document: ()
     """Further images, which must be ready before `plan` is asked."""
+    restored: frozenset[str] = frozenset()
+    """Outputs that begin with what lies at their targets: what is there already is not put there again."""
     resumed: bool = False
     """Whether answers go up while it runs, and a lost run is planned anew: `plan` leaves out what is `_published`."""
 
@@ -168,7 +171,7 @@ def begin(call: Call, document: Document) -> None:
     quotas.check(call, document, NOUNS[document.kind])
     contract.refuse_nul(call.params)
     body["_run"] = run_name(document)
-    _give_key(call, document)
+    give_key(call, document)
     call.put(document)
     _tell(call, document)
     call.wake(document.ref)
@@ -245,20 +248,20 @@ def look_at(call: Call, kind: Kind, document: Document) -> float | None:
     stopping = document.status == "Stopping"
     if state is None:
         if stopping:
-            return _end(call, kind, document, RunState(ENDED, reason="stopped", ended=call.now))
+            return conclude(call, kind, document, RunState(ENDED, reason="stopped", ended=call.now))
         started = _start(call, kind, document)
         if not isinstance(started, RunState):
             return started
         state = started
     if state.phase == ENDED:
-        return _end(call, kind, document, state)
+        return conclude(call, kind, document, state)
     if state.phase == LOST:
         return _recover(call, kind, document, state)
     if stopping:
         runs.stop(name)
         return HEARTBEAT_S
     if state.phase == WAITING:
-        _show(call, kind, document, kind.wait(call, document))
+        show(call, kind, document, kind.wait(call, document))
         return HEARTBEAT_S
     return _follow(call, kind, document, state)
 
@@ -267,20 +270,20 @@ def give_up(call: Call, kind: Kind, document: Document) -> float | None:
     """Ends a job whose looks raise whatever is done; what runs of it is stopped by the next look."""
     if document.status in FINAL:
         return None
-    _end(call, kind, document, RunState(ENDED, ended=call.now), contract.INTERNAL_REASON)
+    conclude(call, kind, document, RunState(ENDED, ended=call.now), contract.INTERNAL_REASON)
     return 0.0
 
 
 def _start(call: Call, kind: Kind, document: Document) -> RunState | float | None:
     """Starts the job's run: its state, or the seconds until the next try."""
     if struck := faults.failure_of(call, document):
-        return _end(call, kind, document, RunState(ENDED, ended=call.now), struck)
+        return conclude(call, kind, document, RunState(ENDED, ended=call.now), struck)
     try:
         spec, note = _specify(call, kind, document)
     except _NotYet as wait:
         return wait.seconds
     except (ImageError, ServiceError) as fault:
-        return _end(call, kind, document, RunState(ENDED, ended=call.now), _sentence(fault))
+        return conclude(call, kind, document, RunState(ENDED, ended=call.now), _sentence(fault))
     for instance in spec.instances:
         if note and not os.path.getsize(instance.log):
             call.app.logs.append(instance.log, call.now, note)
@@ -307,7 +310,7 @@ def _specify(call: Call, kind: Kind, document: Document) -> tuple[RunSpec, str]:
         raise _NotYet(IMAGE_LOOK_S)
     key = call.find(auth.key_ref(document.body["_key"]))
     if key is None:  # it must be there before the program asks for anything
-        _give_key(call, document)
+        give_key(call, document)
         call.put(document)
         raise _NotYet(0.0)
     program = kind.plan(call, document, environment)
@@ -320,11 +323,11 @@ def _follow(call: Call, kind: Kind, document: Document, state: RunState) -> floa
     if state.results:
         try:
             with call.attempt():
-                news |= _publish(call, kind, document, state)
+                news |= publish(call, kind, document, state)
         except ServiceError as error:  # its place is gone: the next look stops the run
-            _end(call, kind, document, RunState(ENDED, started=state.started, ended=call.now), _unpublished(error))
+            conclude(call, kind, document, RunState(ENDED, started=state.started, ended=call.now), unpublished(error))
             return 0.0
-    _show(call, kind, document, news)
+    show(call, kind, document, news)
     return CONTINUOUS_S if _is_live(document) else HEARTBEAT_S
 
 
@@ -339,14 +342,14 @@ def _is_live(document: Document) -> bool:
 def _recover(call: Call, kind: Kind, document: Document, state: RunState) -> float | None:
     """A run whose supervisor is gone may be tried again, once: from the beginning, or from what is published."""
     if document.status == "Stopping":
-        return _end(call, kind, document, RunState(ENDED, reason="stopped", ended=call.now, results=state.results))
+        return conclude(call, kind, document, RunState(ENDED, reason="stopped", ended=call.now, results=state.results))
     if state.attempt >= ATTEMPTS:
-        return _end(call, kind, document, state, contract.INTERNAL_REASON)
+        return conclude(call, kind, document, state, contract.INTERNAL_REASON)
     try:
         with call.attempt():
-            fresh = _publish(call, kind, document, state)
+            fresh = publish(call, kind, document, state)
     except ServiceError as error:
-        return _end(call, kind, document, RunState(ENDED, ended=call.now), _unpublished(error))
+        return conclude(call, kind, document, RunState(ENDED, ended=call.now), unpublished(error))
     if fresh:  # the next attempt leaves it out, or begins with it: it must be there before
         kind.resource.save(call, document)
         return 0.0
@@ -361,12 +364,12 @@ def _recover(call: Call, kind: Kind, document: Document, state: RunState) -> flo
         except _NotYet as wait:
             return wait.seconds
         except (ImageError, ServiceError) as fault:
-            return _end(call, kind, document, state, _sentence(fault))
+            return conclude(call, kind, document, state, _sentence(fault))
     runs.retry(document.body["_run"], spec)
     return HEARTBEAT_S
 
 
-def _end(call: Call, kind: Kind, document: Document, state: RunState, fault: str | None = None) -> float:
+def conclude(call: Call, kind: Kind, document: Document, state: RunState, fault: str | None = None) -> float:
     """Publishes what the run left and ends the job, in one change; before it many results, some at a time."""
     begun = document.body.get("_taken", 0)
     many = len(state.results) - begun > PUBLISHED_AT_ONCE
@@ -375,9 +378,9 @@ def _end(call: Call, kind: Kind, document: Document, state: RunState, fault: str
     if rest := state.results[begun:]:
         try:
             with call.attempt():
-                _publish(call, kind, document, replace(state, results=rest))
+                publish(call, kind, document, replace(state, results=rest))
         except ServiceError as error:
-            fault = fault or _unpublished(error)
+            fault = fault or unpublished(error)
     kind.end(call, document, state, fault)
     for member in ("_published", "_taken"):
         document.body.pop(member, None)
@@ -393,7 +396,7 @@ def _publish_some(call: Call, kind: Kind, document: Document, state: RunState, b
     until = begun + PUBLISHED_AT_ONCE
     try:
         with call.attempt():
-            _publish(call, kind, document, replace(state, results=state.results[begun:until]))
+            publish(call, kind, document, replace(state, results=state.results[begun:until]))
     except ServiceError:
         return False
     document.body["_taken"] = until
@@ -401,7 +404,7 @@ def _publish_some(call: Call, kind: Kind, document: Document, state: RunState, b
     return True
 
 
-def _show(call: Call, kind: Kind, document: Document, news: bool) -> None:
+def show(call: Call, kind: Kind, document: Document, news: bool) -> None:
     """Saves what changed on the way; only secondary statuses, which training jobs have, are events."""
     if news:
         kind.resource.save(call, document)
@@ -447,11 +450,12 @@ def _with_text_moments(value: Any, name: str = "") -> Any:
 # --- bytes
 
 
-def _publish(call: Call, kind: Kind, document: Document, state: RunState) -> bool:
+def publish(call: Call, kind: Kind, document: Document, state: RunState) -> bool:
     """Puts results that were not published yet into their places; whether there were any."""
     targets = kind.targets(document)
     known: dict[str, str] = document.body.get("_published", {})
     fresh = [result for result in state.results if known.get(f"{result.output}/{result.key}") != result.sha256]
+    fresh = [each for each in fresh if each.output not in kind.restored or not _lies_there(call, targets[each.output], each)]
     for output in dict.fromkeys(result.output for result in fresh):
         if output in targets:
             staging.publish(call, targets[output], [result for result in fresh if result.output == output])
@@ -460,7 +464,14 @@ def _publish(call: Call, kind: Kind, document: Document, state: RunState) -> boo
     return bool(fresh)
 
 
-def _unpublished(error: ServiceError) -> str:
+def _lies_there(call: Call, uri: str, result: Result) -> bool:
+    """Whether a result's bytes are what its place has."""
+    bucket, prefix = parse_uri(uri)
+    row = call.app.store.object(bucket, f"{prefix.rstrip('/')}/{result.key}".removeprefix("/"))
+    return row is not None and (row.etag, row.size_bytes) == (result.md5, result.size_bytes)
+
+
+def unpublished(error: ServiceError) -> str:
     return f"ClientError: Artifact upload failed: {error.message}"
 
 
@@ -506,7 +517,7 @@ def _inputs(staged: Sequence[staging.Staged]) -> list[Input]:
 # --- the run
 
 
-def _give_key(call: Call, document: Document) -> None:
+def give_key(call: Call, document: Document) -> None:
     """Makes the credentials that the job's program has: its role's, and of no use to anybody but its run."""
     body = document.body
     role = body.get("RoleArn") or body.get("_role", "")

@@ -15,8 +15,10 @@ from penstock.services.sagemaker.training.state import FINAL, JOB, move_on
 def create_training_job(call: Call) -> dict[str, Any]:
     """Checks what AWS checks at once (role, image, input prefixes), and has the job run.
 
-    Differs: KMS keys, VpcConfig, debugger, profiler, experiments, spot, warm pools, retries and TensorBoard are kept
-    and shown, and change nothing. Input mode Pipe and augmented manifests are refused; FastFile is File.
+    Differs: KMS keys, VpcConfig, debugger, profiler, experiments, warm pools, retries and TensorBoard are kept
+    and shown, and change nothing. Managed spot training is interrupted by `penstock fault` alone; it bills the share of
+    the time that `PENSTOCK_SPOT_SHARE` says; MaxRuntimeInSeconds counts the time before interruptions, too.
+    Input mode Pipe and augmented manifests are refused; FastFile is File.
     Checkpoints go up within seconds of being written, and what is left of them at the end.
     """
     body = rules.complete(call.params)

@@ -9,7 +9,7 @@ from penstock.kernel.call import Call
 from penstock.runs.base import Environment, ImageError, Input, Instance, Output, RunState
 from penstock.services.sagemaker import contract, jobs
 from penstock.services.sagemaker.instances import clamp, machine_of
-from penstock.services.sagemaker.training import metrics, rules
+from penstock.services.sagemaker.training import metrics, rules, spot
 from penstock.services.sagemaker.training.state import GROUP, JOB, WAITING, move_on
 from penstock.store.records import Document, Points
 
@@ -38,7 +38,7 @@ def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
         instances=[Instance(host.name, env=rules.toolkit_environment(body, hosts, host, cpus)) for host in hosts],
         message_file=rules.FAILURE,
         volume_gib=int(body["ResourceConfig"].get("VolumeSizeInGB", 30)),
-        runtime_s=int(body["StoppingCondition"]["MaxRuntimeInSeconds"]),
+        runtime_s=max(1, int(min(rules.runtime_left_s(body), rules.wait_until(body) - call.now))),
         network=not body.get("EnableNetworkIsolation"),
     )
     program.env |= {"PYTHONPATH": ":".join(filter(None, (rules.CODE, image.env.get("PYTHONPATH"))))}
@@ -117,9 +117,9 @@ def _lay_outputs(call: Call, body: dict[str, Any], program: jobs.Program, hosts:
         Output("output", rules.OUTPUT_DATA, kind, always=True),
     ]
     if checkpoints := body.get("CheckpointConfig"):
-        local = checkpoints.get("LocalPath", rules.CHECKPOINTS).rstrip("/")
+        local, place = checkpoints.get("LocalPath", rules.CHECKPOINTS).rstrip("/"), checkpoints["S3Uri"].rstrip("/") + "/"
         program.folders.append(local)
-        _add(program, *jobs.lay(call, hosts, checkpoints["S3Uri"], "S3Prefix", "FullyReplicated", local, missing=True))
+        _add(program, *jobs.lay(call, hosts, place, "S3Prefix", "FullyReplicated", local, missing=True))
         program.outputs.append(Output("checkpoints", local, "files", always=True, continuous=True))
 
 
@@ -148,9 +148,9 @@ def wait(call: Call, document: Document) -> bool:
 
 def run(call: Call, document: Document, started: float) -> bool:
     body = document.body
-    if "TrainingStartTime" in body:
+    if "TrainingStartTime" in body and body["SecondaryStatus"] not in ("Starting", "Interrupted"):
         return False
-    body["TrainingStartTime"] = started
+    body.setdefault("TrainingStartTime", started)
     move_on(body, "Downloading", started)
     move_on(body, "Training", started)
     return True
@@ -160,12 +160,19 @@ def end(call: Call, document: Document, state: RunState, fault: str | None) -> N
     """Moves the job to its last status, with its artifacts, times and metrics."""
     body = document.body
     status, secondary = ("Failed", "Failed") if fault else contract.ending_of(state)
+    if secondary == "MaxRuntimeExceeded":
+        secondary = rules.exceeded(body, state.started)
     ended = state.ended or call.now
     if state.started:
         run(call, document, state.started)
         move_on(body, "Uploading", ended)
-        body["TrainingStartTime"] = state.started
-        body["TrainingTimeInSeconds"] = body["BillableTimeInSeconds"] = max(1, math.ceil(ended - state.started))
+        if "_spent" not in body:
+            body["TrainingStartTime"] = state.started
+    if state.started or "_spent" in body:
+        ran_s = body.get("_spent", 0.0) + (ended - state.started if state.started else 0.0)
+        share = call.app.settings.spot_share if body.get("EnableManagedSpotTraining") else 1.0
+        body["TrainingTimeInSeconds"] = max(1, math.ceil(ran_s))
+        body["BillableTimeInSeconds"] = max(1, math.ceil(ran_s * share))
         measure(call, document)
     body["TrainingEndTime"] = ended
     if status == "Completed" or any(result.output == "model" for result in state.results):
@@ -224,12 +231,16 @@ KIND = jobs.Kind(
     wait=wait,
     run=run,
     end=end,
+    restored=frozenset({spot.CHECKPOINTS}),
 )
 
 
 def step(call: Call, document: Document) -> float | None:
     """One look at a training job."""
-    return jobs.look_at(call, KIND, document)
+    if not document.body.get("EnableManagedSpotTraining"):
+        return jobs.look_at(call, KIND, document)
+    pause_s = spot.look(call, KIND, document)
+    return pause_s if pause_s is not None else spot.sooner(call, document, jobs.look_at(call, KIND, document))
 
 
 def give_up(call: Call, document: Document) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -62,6 +63,7 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
         raise invalid("You must provide a ResourceConfig.")
     body = dict(given)
     body["StoppingCondition"] = {"MaxRuntimeInSeconds": DEFAULT_RUNTIME_S, **given.get("StoppingCondition", {})}
+    check_spot(given)
     for flag in ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining"):
         body.setdefault(flag, False)
     body["InputDataConfig"] = [
@@ -76,6 +78,39 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     if len(names) != len(set(names)):
         raise invalid("Channel names in the InputDataConfig must be unique.")
     return body
+
+
+def check_spot(given: Mapping[str, Any]) -> None:
+    """Refuses a time to wait that does not go with managed spot training.
+
+    Raises: ServiceError.
+    """
+    limits = given.get("StoppingCondition", {})
+    wait_s, spot = limits.get("MaxWaitTimeInSeconds"), given.get("EnableManagedSpotTraining")
+    if wait_s is not None and not spot:
+        raise invalid("Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining is set to true")
+    if spot and (wait_s is None or wait_s < limits.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME_S)):
+        raise invalid(
+            "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
+        )
+
+
+def wait_until(body: Mapping[str, Any]) -> float:
+    """Until when a spot job may wait and run; for ever where it is none."""
+    if not body.get("EnableManagedSpotTraining"):
+        return math.inf
+    return float(body["CreationTime"] + body["StoppingCondition"].get("MaxWaitTimeInSeconds", math.inf))
+
+
+def runtime_left_s(body: Mapping[str, Any]) -> float:
+    """How long the program may still run; what it ran before interruptions counts."""
+    return float(body["StoppingCondition"]["MaxRuntimeInSeconds"] - body.get("_spent", 0.0))
+
+
+def exceeded(body: Mapping[str, Any], started: float) -> str:
+    """Which limit a job met whose time was over (`started` 0: while it waited)."""
+    waits = not started or wait_until(body) < started + runtime_left_s(body)
+    return "MaxWaitTimeExceeded" if waits and body.get("EnableManagedSpotTraining") else "MaxRuntimeExceeded"
 
 
 def _check_channel(body: Mapping[str, Any], channel: Mapping[str, Any]) -> None:

@@ -34,6 +34,8 @@ MESSAGES = {
     "Stopping": "Stopping the training job",
     "Stopped": "Training job stopped",
     "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
+    "Interrupted": "Training job interrupted: the spot instances were taken back",
+    "MaxWaitTimeExceeded": "Training job wait time exceeded MaxWaitTimeInSeconds provided",
 }
 WAITING = "Insufficient capacity, waiting"
 
@@ -48,6 +50,6 @@ def move_on(body: dict[str, Any], status: str, moment: float, message: str = "")
         if transitions:
             transitions[-1]["EndTime"] = max(moment, transitions[-1]["StartTime"])
         transitions.append({"Status": status, "StartTime": moment, "StatusMessage": message})
-        if status in FINAL or status == "MaxRuntimeExceeded":
+        if status in FINAL or status in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded"):
             transitions[-1]["EndTime"] = moment
     body["SecondaryStatus"] = status
