@@ -155,12 +155,37 @@ def sdk(kind: str, args: argparse.Namespace, server: Server, folder: Path) -> tu
     env["PATH"] = os.pathsep.join([str(Path(python).parent), env["PATH"]])  # the suites run `python -m build`
     role = [python, str(suite.PLUGINS / "role.py"), "SageMakerRole", region]
     env |= json.loads(subprocess.run(role, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    image = function_image(server, python, folder)
     options = ["-p", "sdk_world", f"--rootdir={args.source.resolve()}", "--longest-sleep=5", "-W", "ignore"]
+    options.append(f"--function-image={image}")
     groups: dict[tuple[str, str], Group] = {}
     for section, file, node in read_sections(Path(__file__).with_name(f"sdk_{version}.txt")):
         if (not args.groups or section in args.groups) and (not args.only or any(word in node for word in args.only)):
             groups.setdefault((section, file), Group(section, [file])).ids.append(node)
     return list(groups.values()), setting_of(args, python, env, options, 600)
+
+
+VERSIONS = """
+import sys
+from importlib.metadata import distributions
+print("%d.%d" % sys.version_info[:2])
+for one in sorted({f"{each.name}=={each.version}" for each in distributions() if each.name.startswith("sagemaker")}):
+    print(one)
+"""
+
+
+def function_image(server: Server, python: str, folder: Path) -> str:
+    """Makes known what the suites build by Docker: an image with the Python and the SDK of their own environment.
+
+    Gives: its URI.
+    """
+    told = subprocess.run([python, "-c", VERSIONS], check=True, stdout=subprocess.PIPE, text=True).stdout
+    version, *requirements = told.split()
+    file = folder / "function.txt"
+    file.write_text("\n".join(requirements) + "\n")
+    uri = f"123456789012.dkr.ecr.us-west-2.amazonaws.com/remote-function:{requirements[0].partition('==')[2]}"
+    server.penstock("image", "add", uri, "--requirements", str(file), "--python", version)
+    return uri
 
 
 def read_sections(path: Path) -> list[tuple[str, str, str]]:
