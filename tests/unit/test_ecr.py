@@ -100,10 +100,15 @@ def test_policies_are_kept_shown_and_deleted(ecr: Any) -> None:
     assert refused(ecr.put_lifecycle_policy, repositoryName="own", lifecyclePolicyText=deep) == "InvalidParameterException"
     assert refused(ecr.set_repository_policy, repositoryName="own", policyText=deep) == "InvalidParameterException"
     ecr.put_lifecycle_policy(repositoryName="own", lifecyclePolicyText=LIFECYCLE)
-    assert ecr.get_lifecycle_policy(repositoryName="own")["lifecyclePolicyText"] == LIFECYCLE
-    assert ecr.delete_lifecycle_policy(repositoryName="own")["lifecyclePolicyText"] == LIFECYCLE
+    kept = ecr.get_lifecycle_policy(repositoryName="own")
+    assert kept["lifecyclePolicyText"] == LIFECYCLE
+    gone = ecr.delete_lifecycle_policy(repositoryName="own")
+    assert (gone["lifecyclePolicyText"], gone["lastEvaluatedAt"]) == (LIFECYCLE, kept["lastEvaluatedAt"])
     assert refused(ecr.delete_lifecycle_policy, repositoryName="own") == "LifecyclePolicyNotFoundException"
     assert refused(ecr.get_repository_policy, repositoryName="own") == "RepositoryPolicyNotFoundException"
+    vague = json.dumps({"Statement": [{"Effect": "Allow", "Action": "ecr:*"}]})
+    assert refused(ecr.set_repository_policy, repositoryName="own", policyText=vague) == "InvalidParameterException"
+    assert refused(ecr.list_tags_for_resource, resourceArn="own") == "InvalidParameterException"
     ecr.set_repository_policy(repositoryName="own", policyText=POLICY)
     assert ecr.get_repository_policy(repositoryName="own")["policyText"] == POLICY
     assert ecr.delete_repository_policy(repositoryName="own")["policyText"] == POLICY

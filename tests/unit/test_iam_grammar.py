@@ -25,7 +25,10 @@ def policy(**parts: Any) -> dict[str, Any]:
         policy(Condition={"StringLike": {"s3:prefix": ["a", "b"]}, "Bool": {"aws:SecureTransport": True}}),
         policy(Condition={"ForAllValues:StringEquals": {"aws:TagKeys": "a"}, "NumericLessThanIfExists": {"a:b": 1}}),
         policy(Condition={"DateLessThan": {"aws:CurrentTime": "2026-01-31T12:00:00Z"}}),
+        policy(Condition={"DateLessThan": {"aws:CurrentTime": ["01T", "2026-01-31t2:00:00.593194+23"]}, "Unknown": {}}),
         policy(Resource="arn:aws-cn:sagemaker:*:*:model/*"),
+        policy(Action="s3.s:GetObject", Resource=["arn:aws:anything", None]),
+        policy(Resource="arn:aws:s3:us-west-2:123456789012:accesspoint/own/object/*"),
         {"Version": "2012-10-17", "Id": "x", "Statement": [policy(Sid="a")["Statement"], policy(Sid="b")["Statement"]]},
     ],
 )

@@ -406,7 +406,6 @@ def test_a_training_job_that_cannot_run_is_refused(given: dict, sentence: str):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"ProcessingInputs": [{"InputName": "i", "DatasetDefinition": {}}]}, "Athena and Redshift"),
         ({"ProcessingInputs": [{"InputName": "i"}, {"InputName": "i"}]}, "InputName must be unique"),
         ({"ProcessingOutputConfig": {"Outputs": [{"OutputName": "o", "FeatureStoreOutput": {}}]}}, "Feature Store"),
     ],

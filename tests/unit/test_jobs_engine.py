@@ -695,6 +695,16 @@ def test_an_input_that_is_not_there_fails_the_job_when_it_starts(made: Jobs):
     assert reason.startswith(f'ClientError: No S3 objects found under S3 URL "s3://{BUCKET}/none"')
 
 
+def test_an_input_that_is_a_query_fails_the_job_when_it_starts(made: Jobs):
+    where = {"Catalog": "c", "Database": "d", "OutputS3Uri": f"s3://{BUCKET}/q", "OutputFormat": "PARQUET"}
+    query = {"AthenaDatasetDefinition": {"QueryString": "SELECT 1", **where}}
+    document = made.process(ProcessingInputs=[{"InputName": "q", "DatasetDefinition": query}])
+    made.step(document)
+    assert made.runs.calls == []
+    reason = made.document("processing-job").body["FailureReason"]
+    assert reason.startswith("ClientError: Input q is a query to Amazon Athena, which is not on this machine")
+
+
 def test_what_the_application_manages_is_left_to_it(made: Jobs):
     entry = {
         "S3Uri": f"s3://{BUCKET}/none",

@@ -216,6 +216,13 @@ def test_what_has_no_order_is_told_so(left: Any, right: Any) -> None:
         compare("GreaterThan", left, right)
 
 
+def test_what_has_no_order_says_where_it_was_read() -> None:
+    with pytest.raises(Unresolved) as told:
+        compare("GreaterThan", report("metrics.accuracy"), get("Parameters.Count"))
+    assert "(read at 'metrics.accuracy' in s3://" in str(told.value)
+    assert str(told.value).endswith("(of Parameters.Count)")
+
+
 def test_in_not_and_or() -> None:
     within = {"Type": "In", "QueryValue": get("Parameters.Type"), "Values": ["ml.c5.large", get("Parameters.Type")]}
     outside = {"Type": "In", "QueryValue": "x", "Values": []}

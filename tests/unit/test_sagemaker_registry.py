@@ -68,7 +68,7 @@ def test_a_missing_group_does_not_exist(registry: Any, client: Any) -> None:
     sentence = ("ValidationException", f"ModelPackageGroup {arn} does not exist.")
     assert refused(registry.describe_model_package_group, ModelPackageGroupName="none") == sentence
     assert refused(registry.create_model_package, ModelPackageGroupName="none") == sentence
-    assert refused(registry.list_model_packages, ModelPackageGroupName="none") == sentence
+    assert registry.list_model_packages(ModelPackageGroupName="none")["ModelPackageSummaryList"] == []
 
 
 def test_a_group_with_versions_cannot_be_deleted(registry: Any) -> None:
@@ -132,6 +132,14 @@ def test_a_version_waits_for_approval_and_is_complete(registry: Any) -> None:
     assert not {"ModelCard", "DriftCheckBaselines", "ClientToken", "Tags"} & set(package)
     again = registry.describe_model_package(ModelPackageName=package["ModelPackageName"])
     assert again["ModelPackageArn"] == arn
+
+
+def test_a_model_cards_content_and_status_are_updated_one_by_one(registry: Any) -> None:
+    arn = register(registry, ModelCard={"ModelCardContent": "{}", "ModelCardStatus": "Draft"})
+    registry.update_model_package(ModelPackageArn=arn, ModelCard={"ModelCardContent": '{"a": 1}'})
+    registry.update_model_package(ModelPackageArn=arn, ModelCard={"ModelCardStatus": "PendingReview"})
+    card = registry.describe_model_package(ModelPackageName=arn)["ModelCard"]
+    assert card == {"ModelCardContent": '{"a": 1}', "ModelCardStatus": "PendingReview"}
 
 
 def test_a_client_token_registers_once(registry: Any) -> None:

@@ -293,6 +293,17 @@ def test_a_policys_versions_count_up_and_one_is_the_default(client: Any) -> None
     assert refused(iam.get_policy, PolicyArn=arn)[::2] == ("NoSuchEntity", 404)
 
 
+def test_a_policys_description_is_told_by_get_only_and_its_tags_always(client: Any) -> None:
+    iam = client("iam")
+    made = iam.create_policy(PolicyName="Told", PolicyDocument=json.dumps(ALLOW), Path="/told/", Description="d")["Policy"]
+    got = iam.get_policy(PolicyArn=made["Arn"])["Policy"]
+    listed = iam.list_policies(PathPrefix="/told/")["Policies"][0]
+    assert (got["Description"], got["Tags"]) == ("d", [])
+    assert not {"Description", "Tags"} & {*made, *listed}
+    iam.create_instance_profile(InstanceProfileName="Told")
+    assert iam.get_instance_profile(InstanceProfileName="Told")["InstanceProfile"]["Tags"] == []
+
+
 def test_a_policy_has_at_most_five_versions(client: Any) -> None:
     iam = client("iam")
     arn = iam.create_policy(PolicyName="Many", PolicyDocument=json.dumps(ALLOW))["Policy"]["Arn"]

@@ -157,6 +157,11 @@ def test_what_is_no_archive_is_told(sandbox: Sandbox):
     assert "s.tar.gz cannot be unpacked" in sandbox.failure.read_text()
 
 
+def test_a_script_may_be_named_without_its_suffix(sandbox: Sandbox):
+    sandbox.archive(("train.py", "print('ran')"))
+    assert sandbox.run("s3://b/s.tar.gz", "train").stdout.endswith("ran\n")
+
+
 def test_a_missing_script_is_told_by_name(sandbox: Sandbox):
     sandbox.archive(("train.py", ""))
     assert sandbox.run("s3://b/s.tar.gz", "tarin.py").returncode == 1

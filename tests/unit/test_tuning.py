@@ -375,7 +375,7 @@ def continuous(**members: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("config", "members", "told"), [
-    ({"Strategy": "Grid"}, {}, "The strategy Grid takes categorical ranges only."),
+    ({"Strategy": "Grid"}, {}, "Grid takes categorical ranges only, and these are others: rate (continuous)."),
     ({"Strategy": "Grid", "ParameterRanges": ONE}, {}, "MaxNumberOfTrainingJobs is 6, and there are 1"),
     ({"Strategy": "Hyperband", "TrainingJobEarlyStoppingType": "Auto"}, {}, "TrainingJobEarlyStoppingType must be Off"),
     ({"HyperParameterTuningJobObjective": None}, {}, "A tuning job needs an objective"),

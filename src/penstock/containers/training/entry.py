@@ -3,8 +3,8 @@
     entry.py SOURCE PROGRAM [ARGUMENT ...]
 
 SOURCE is where the code comes from, as the job says it: an S3 URI (its archive lies in /opt/penstock/source, a folder's
-files lie in the code folder already), or a path. PROGRAM is the script's name in it: a Python file (a module of a
-package where there is a setup.py), or anything else that the shell can run.
+files lie in the code folder already), or a path. PROGRAM is the script's name in it: a Python file, also without its
+suffix (a module of a package where there is a setup.py), or anything else that the shell can run.
 
 The environment is set already. The script takes this process's place, so that a signal to the job reaches it; only what
 goes wrong before that is told here, in /opt/ml/output/failure. Runs on Python 3.6 and later, with the standard library.
@@ -35,6 +35,7 @@ def main(arguments: List[str]) -> int:
     source, program, rest = arguments[0], arguments[1], arguments[2:]
     try:
         lay_code(source)
+        program = find_program(program)
         path = os.path.join(CODE, program)
         packaged = os.path.exists(os.path.join(CODE, "setup.py"))
         kind = kind_of(program, packaged)
@@ -54,6 +55,15 @@ def main(arguments: List[str]) -> int:
         os.execve(command[0], command, script_environment())  # noqa: S606
     except OSError as error:
         return fail(f"ExecuteUserScriptError: {command[0]}: {error.strerror}")
+
+
+def find_program(program: str) -> str:
+    """The program's file; a Python module may be named without its suffix.
+
+    Source: AWS's XGBoost image runs `python -m` of the program's name.
+    """
+    path = os.path.join(CODE, program)
+    return program + ".py" if os.path.exists(path + ".py") and not os.path.exists(path) else program
 
 
 def kind_of(program: str, packaged: bool) -> str:

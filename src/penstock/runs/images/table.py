@@ -238,23 +238,36 @@ _PYTORCH_REST = ("boto3", "click", "cloudpickle", "cryptography", "fsspec", "h5p
 _PYTORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
-def _pytorch(tag: str, python: str, torch: str, vision: str, numpy: str) -> tuple[Tag, ...]:
-    """The rows of one version: its training and its inference image, which hold the same libraries."""
+def _pytorch(
+    tag: str, python: str, torch: str, vision: str, numpy: str, audio: str = "", named: bool = True
+) -> tuple[Tag, ...]:
+    """The rows of one version: its training and its inference image, which hold the same libraries.
+
+    Takes: audio, torchaudio's version where it is not torch's; named, whether the minor version's tag is this one.
+    """
     short = tag.rpartition(".")[0]
     return tuple(
         Tag(f"pytorch-{use}", version, "pytorch", python, python,
-            (f"torch=={torch}+cpu", f"torchvision=={vision}+cpu", f"torchaudio=={torch}+cpu"),
+            (f"torch=={torch}+cpu", f"torchvision=={vision}+cpu", f"torchaudio=={audio or torch}+cpu"),
             (numpy, *_PYTORCH_REST), _PYTORCH_ENV,
             f"github.com/aws/deep-learning-containers pytorch/training/docker/{short}/py3/Dockerfile.cpu",
             index=_PYTORCH_INDEX, only="cpu", suffix=f"-cpu-py{python.replace('.', '')}")
-        for use in ("training", "inference") for version in (short, tag)
+        for use in ("training", "inference") for version in ((tag, short) if named else (tag,))
     )
 
 
 PYTORCH = (
+    *_pytorch("2.0.0", "3.10", "2.0.0", "0.15.1", "numpy<2", audio="2.0.1", named=False),
+    *_pytorch("2.0.1", "3.10", "2.0.1", "0.15.2", "numpy<2", audio="2.0.2"),
+    *_pytorch("2.1.0", "3.10", "2.1.0", "0.16.0", "numpy<2"),
+    *_pytorch("2.2.0", "3.10", "2.2.0", "0.17.0", "numpy<2"),
     *_pytorch("2.3.0", "3.11", "2.3.0", "0.18.0", "numpy<2"),
+    *_pytorch("2.4.0", "3.11", "2.4.0", "0.19.0", "numpy<2"),
     *_pytorch("2.5.1", "3.11", "2.5.1", "0.20.1", "numpy<2"),
-    *_pytorch("2.7.0", "3.12", "2.7.0", "0.22.0", "numpy"),
+    *_pytorch("2.6.0", "3.12", "2.6.0", "0.21.0", "numpy"),
+    *_pytorch("2.7.0", "3.12", "2.7.0", "0.22.0", "numpy", named=False),
+    *_pytorch("2.7.1", "3.12", "2.7.1", "0.22.1", "numpy"),
+    *_pytorch("2.8.0", "3.12", "2.8.0", "0.23.0", "numpy"),
 )
 
 TAGS = (*SKLEARN, *XGBOOST, *PYTORCH, *BASE_PYTHON)

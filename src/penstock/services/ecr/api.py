@@ -15,7 +15,7 @@ from penstock.services.ecr.state import REMOVAL, REPOSITORY, images_of, no_repos
 from penstock.store.records import Document, TagsGone, TagsPut
 
 TOKEN_S = 12 * 3600.0
-LIFECYCLE, POLICY = "_lifecycle", "_policy"
+LIFECYCLE, EVALUATED, POLICY = "_lifecycle", "_evaluated", "_policy"
 
 
 def create_repository(call: Call) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def put_lifecycle_policy(call: Call) -> dict[str, Any]:
     rules = _read(text, "LifecyclePolicyText").get("rules")
     if not isinstance(rules, list) or not rules or not all(_is_rule(rule) for rule in rules):
         raise refused("LifecyclePolicyText' failed to satisfy constraint: 'Lifecycle policy validation failure'")
-    repository = REPOSITORY.save(call, repository_of(call), **{LIFECYCLE: text})
+    repository = REPOSITORY.save(call, repository_of(call), **{LIFECYCLE: text, EVALUATED: call.now})
     return _shown(call, repository, "lifecyclePolicyText", text)
 
 
@@ -162,33 +162,50 @@ def _is_rule(rule: Any) -> bool:
 
 
 def get_lifecycle_policy(call: Call) -> dict[str, Any]:
-    repository = repository_of(call)
-    return _shown(call, repository, "lifecyclePolicyText", _lifecycle(call, repository))
+    return _lifecycle(call, repository_of(call))
 
 
 def delete_lifecycle_policy(call: Call) -> dict[str, Any]:
     repository = repository_of(call)
-    text = _lifecycle(call, repository)
-    REPOSITORY.save(call, repository, **{LIFECYCLE: None})
-    return _shown(call, repository, "lifecyclePolicyText", text)
+    shown = _lifecycle(call, repository)
+    REPOSITORY.save(call, repository, **{LIFECYCLE: None, EVALUATED: None})
+    return shown
 
 
-def _lifecycle(call: Call, repository: Document) -> str:
+def _lifecycle(call: Call, repository: Document) -> dict[str, Any]:
     if LIFECYCLE not in repository.body:
         raise ServiceError(
             "LifecyclePolicyNotFoundException",
             f"Lifecycle policy does not exist for the repository with name '{repository.name}' in the registry with id "
             f"'{call.account}'",
         )
-    return str(repository.body[LIFECYCLE])
+    shown = _shown(call, repository, "lifecyclePolicyText", repository.body[LIFECYCLE])
+    evaluated = repository.body.get(EVALUATED)
+    return shown if evaluated is None else {**shown, "lastEvaluatedAt": evaluated}
 
 
 def set_repository_policy(call: Call) -> dict[str, Any]:
-    """Differs: kept and shown; a repository is its own account's."""
+    """Keeps a policy.
+
+    Raises: ServiceError InvalidParameterException for one without statements that say whom they let do what.
+    Differs: kept and shown; a repository is its own account's.
+    """
     text = call.params["policyText"]
-    _read(text, "PolicyText")
+    statements = _read(text, "PolicyText").get("Statement")
+    listed = statements if isinstance(statements, list) else [statements]
+    if not all(_is_statement(one) for one in listed):
+        raise refused("PolicyText' failed to satisfy constraint: 'Invalid repository policy provided'")
     repository = REPOSITORY.save(call, repository_of(call), **{POLICY: text})
     return _shown(call, repository, "policyText", text)
+
+
+def _is_statement(given: Any) -> bool:
+    pairs = (("Action", "NotAction"), ("Principal", "NotPrincipal"))
+    return (
+        isinstance(given, dict)
+        and given.get("Effect") in ("Allow", "Deny")
+        and all(any(member in given for member in pair) for pair in pairs)
+    )
 
 
 def get_repository_policy(call: Call) -> dict[str, Any]:
@@ -246,6 +263,8 @@ def list_tags_for_resource(call: Call) -> dict[str, Any]:
 
 def _tagged(call: Call) -> str:
     arn = str(call.params["resourceArn"])
-    if not arn.startswith("arn:") or REPOSITORY.find(call, arn) is None:
+    if not arn.startswith("arn:"):
+        raise refused("resourceArn' failed to satisfy constraint: 'Invalid ARN'")
+    if REPOSITORY.find(call, arn) is None:
         raise no_repository(arn.rpartition(":repository/")[2], call.account)
     return arn

@@ -17,12 +17,16 @@ OPERATOR = re.compile(
     r"|Arn(?:Not)?(?:Equals|Like)|Null)(?:IfExists)?",
     re.IGNORECASE,
 )
-DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[Tt]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:\d\d)?)?|-?\d{1,18}")
+DATE = re.compile(
+    r"-?\d{1,18}|(?:\d{4}-\d\d-\d\d|\d{2,4})(?:[Tt](?:\d{1,2}:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d(?::\d\d)?)?)?)?"
+)
 VENDOR = re.compile(r"[a-zA-Z0-9-]+")
+PREFIX = re.compile(r"[a-zA-Z0-9.-]+")
 PARTITIONS = ("aws", "aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b", "*")
 IAM_PATHS = ("user/", "federated-user/", "role/", "group/", "instance-profile/", "mfa/", "server-certificate/",
              "policy/", "sms-mfa/", "saml-provider/", "oidc-provider/", "report/", "access-report/")  # fmt: skip
-NO_REGION = ("s3",)
+REGIONAL = ("accesspoint/", "job/", "storage-lens/", "access-grants/")
+"""S3's resources that lie in a region; buckets and objects are named without one."""
 
 
 def malformed(sentence: str) -> ServiceError:
@@ -67,16 +71,15 @@ def _is_statement(statement: Any) -> bool:
         return False
     if any(name in statement and f"Not{name}" in statement for name in ("Action", "Resource")):
         return False
-    named = [statement[name] for name in ("Action", "NotAction", "Resource", "NotResource") if name in statement]
-    return all(isinstance(one, str) for value in named for one in _many(value)) and _is_condition(
-        statement.get("Condition", {})
-    )
+    actions = [one for name in ("Action", "NotAction") if name in statement for one in _many(statement[name])]
+    named = [*actions, *_resources(statement)]
+    return all(isinstance(one, str) for one in named) and _is_condition(statement.get("Condition", {}))
 
 
 def _is_condition(condition: Any) -> bool:
     return isinstance(condition, dict) and all(
-        OPERATOR.fullmatch(operator)
-        and isinstance(keys, dict)
+        isinstance(keys, dict)
+        and (not keys or OPERATOR.fullmatch(operator))
         and all(isinstance(one, (str, bool, int, float)) for value in keys.values() for one in _many(value))
         for operator, keys in condition.items()
     )
@@ -95,7 +98,7 @@ def _is_of_old(statement: dict[str, Any]) -> bool:
         return False
     for resource in _resources(statement):
         parts = resource.split(":", 5)
-        if resource.startswith("arn:aws:") and (len(parts) < 6 or not parts[2]):
+        if resource.startswith("arn:aws:") and (3 < len(parts) < 6 or not parts[2]):
             return False
     return True
 
@@ -121,7 +124,7 @@ def _check_colons(statement: dict[str, Any]) -> None:
         if action.count(":") > 1:
             raise malformed("Actions/Condition can contain only one colon.")
         vendor = action.partition(":")[0]
-        if action != "*" and not VENDOR.fullmatch(vendor):
+        if action != "*" and not PREFIX.fullmatch(vendor):
             raise malformed(f"Vendor {vendor} is not valid")
 
 
@@ -139,7 +142,7 @@ def _check_resources(statement: dict[str, Any]) -> None:
             raise malformed("Resource vendor must be fully qualified and cannot contain regexes.")
         if vendor == "iam":
             _check_iam(resource, region, path)
-        elif vendor in NO_REGION and region:
+        elif vendor == "s3" and region and not path.startswith(REGIONAL):
             raise malformed(f"Resource {resource} can not contain region information.")
 
 
@@ -151,7 +154,9 @@ def _check_iam(resource: str, region: str, path: str) -> None:
 
 
 def _resources(statement: dict[str, Any]) -> Iterator[str]:
-    yield from _many(statement.get("Resource", statement.get("NotResource", [])))
+    """What a statement is about; null in a list says nothing."""
+    given = statement.get("Resource", statement.get("NotResource", []))
+    yield from (one for one in given if one is not None) if isinstance(given, list) else (given,)
 
 
 def _many(value: Any) -> list[Any]:

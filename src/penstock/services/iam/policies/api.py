@@ -35,13 +35,14 @@ def create_policy(call: Call) -> dict[str, Any]:
         "_made": 1,
     }
     policy = POLICY.create(call, body=body, arn=POLICY.arn_of(call, path + name), label=path)
-    shown = _shown(policy, Counter(), Counter())
+    shown = _listed(policy, Counter(), Counter())
     return {"Policy": {**shown, "Tags": call.params["Tags"]} if call.params.get("Tags") else shown}
 
 
 def get_policy(call: Call) -> dict[str, Any]:
     policy = find_policy(call, call.params["PolicyArn"])
-    return {"Policy": {**holders.show_tagged(call, POLICY, policy), **_shown(policy, *managed.attachments(call))}}
+    shown = {"Tags": [], **holders.show_tagged(call, POLICY, policy)}
+    return {"Policy": {**shown, **_shown(policy, *managed.attachments(call))}}
 
 
 def list_policies(call: Call) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def list_policies(call: Call) -> dict[str, Any]:
         one for one in found if one.label.startswith(prefix) and (not given.get("OnlyAttached") or counted[one.arn])
     ]
     return pages.cut(
-        call, "Policies", found, lambda one: one.arn, paging=pages.MARKERS, show=lambda one: _shown(one, *counts)
+        call, "Policies", found, lambda one: one.arn, paging=pages.MARKERS, show=lambda one: _listed(one, *counts)
     )
 
 
@@ -203,3 +204,9 @@ def _set_default(policy: Document, chosen: dict[str, Any]) -> None:
 def _shown(policy: Document, attached: Counter[str], bounding: Counter[str]) -> dict[str, Any]:
     counts = {"AttachmentCount": attached[policy.arn], "PermissionsBoundaryUsageCount": bounding[policy.arn]}
     return {**POLICY.describe(policy), **counts, "IsAttachable": True}
+
+
+def _listed(policy: Document, attached: Counter[str], bounding: Counter[str]) -> dict[str, Any]:
+    """The same without the description, which is told by GetPolicy only."""
+    shown = _shown(policy, attached, bounding)
+    return {member: value for member, value in shown.items() if member != "Description"}

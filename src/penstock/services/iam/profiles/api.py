@@ -23,7 +23,7 @@ def create_instance_profile(call: Call) -> dict[str, Any]:
 
 def get_instance_profile(call: Call) -> dict[str, Any]:
     profile = PROFILE.get(call)
-    return {"InstanceProfile": {**holders.show_tagged(call, PROFILE, profile), **_shown(call, profile)}}
+    return {"InstanceProfile": {"Tags": [], **holders.show_tagged(call, PROFILE, profile), **_shown(call, profile)}}
 
 
 def list_instance_profiles(call: Call) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from penstock.services.sagemaker.pipelines.expressions import Reference, Unresolved, references
+from penstock.services.sagemaker.pipelines.expressions import Reference, Unresolved, function_of, references
 
 Value = Callable[[Any], Any]
 """Gives an operand's value."""
@@ -68,7 +68,11 @@ def holds(condition: dict[str, Any], value: Value) -> bool:
     left, right = value(condition["LeftValue"]), value(condition["RightValue"])
     if kind == "Equals":
         return same(left, right)
-    return COMPARISONS[kind](*_ordered(kind, left, right))
+    first, second = _ordered(left, right)
+    if first is None:
+        told = " with ".join(_told(condition[side], value) for side in ("LeftValue", "RightValue"))
+        raise Unresolved(f"The condition {kind} cannot compare {told}")
+    return COMPARISONS[kind](first, second)
 
 
 def explain(condition: dict[str, Any], value: Value) -> str:
@@ -105,13 +109,24 @@ def _inner(condition: dict[str, Any]) -> Any:
     return condition.get("Condition", condition.get("Expression"))
 
 
-def _ordered(kind: str, left: Any, right: Any) -> tuple[Any, Any]:
+def _ordered(left: Any, right: Any) -> tuple[Any, Any]:
+    """Both values as numbers, or as texts; two None where they have no order."""
     first, second = _number(left), _number(right)
     if first is not None and second is not None:
         return first, second
-    if isinstance(left, str) and isinstance(right, str):
-        return left, right
-    raise Unresolved(f"The condition {kind} cannot compare {json.dumps(left)} with {json.dumps(right)}")
+    return (left, right) if isinstance(left, str) and isinstance(right, str) else (None, None)
+
+
+def _told(operand: Any, value: Value) -> str:
+    """An operand's value, and where it was read."""
+    text = json.dumps(value(operand))
+    match function_of(operand):
+        case "Std:JsonGet":
+            read = operand["Std:JsonGet"]
+            return f"{text} (read at '{read['Path']}' in {value(read.get('PropertyFile', read.get('S3Uri')))})"
+        case "Get":
+            return f"{text} (of {operand['Get']})"
+    return text
 
 
 def _number(value: Any) -> float | int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.kernel.errors import invalid
+from penstock.kernel.errors import ServiceError, invalid
 from penstock.runs.base import RunState
 from penstock.services.sagemaker import contract
 from penstock.services.sagemaker.contract import Host
@@ -25,14 +25,12 @@ SHOWN = (
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     """Create's members as Describe shows them: with the defaults that AWS fills in.
 
-    Raises: ServiceError for inputs that are not in S3, and for names and places that are taken twice.
+    Raises: ServiceError for what is not served, and for names and places that are taken twice.
     """
     body = dict(given)
     body["StoppingCondition"] = {"MaxRuntimeInSeconds": DEFAULT_RUNTIME_S, **given.get("StoppingCondition", {})}
     inputs = [{"AppManaged": False, **entry} for entry in given.get("ProcessingInputs", [])]
     for entry in inputs:
-        if "DatasetDefinition" in entry:
-            raise invalid(f"Input {entry['InputName']}: datasets of Athena and Redshift are not served; use S3Input.")
         if source := entry.get("S3Input"):
             if source.get("S3InputMode") == "Pipe":
                 raise invalid(f"Input {entry['InputName']}: S3InputMode Pipe is not served by Penstock; use File.")
@@ -68,7 +66,17 @@ def outputs_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def inputs_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The inputs that the platform lays out."""
+    """The inputs that the platform lays out.
+
+    Raises: ServiceError for one that is a query: there is nothing here that could answer it.
+    """
+    for entry in body.get("ProcessingInputs", []):
+        if "DatasetDefinition" in entry:
+            engine = "Amazon Redshift" if "RedshiftDatasetDefinition" in entry["DatasetDefinition"] else "Amazon Athena"
+            raise ServiceError(
+                "ClientError",
+                f"Input {entry['InputName']} is a query to {engine}, which is not on this machine: use S3Input.",
+            )
     return [entry for entry in body.get("ProcessingInputs", []) if entry.get("S3Input") and not entry.get("AppManaged")]
 
 

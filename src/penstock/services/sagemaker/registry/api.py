@@ -112,11 +112,17 @@ def batch_describe_model_package(call: Call) -> dict[str, Any]:
 
 
 def list_model_packages(call: Call) -> dict[str, Any]:
-    """Lists a group's versions, or by default the unversioned packages."""
+    """Lists a group's versions, or by default the unversioned packages.
+
+    Source: the SDK asks for the versions of a group that is not there yet, and is answered that there are none.
+    """
     given = call.params
     parent, keep = None, None
     if group := given.get("ModelPackageGroupName"):
-        parent = GROUP.get(call, group).name
+        found = GROUP.find(call, group)
+        if found is None:
+            return {"ModelPackageSummaryList": []}
+        parent = found.name
     elif given.get("ModelPackageType", "Unversioned") == "Unversioned":
         parent = ""
     elif given["ModelPackageType"] == "Versioned":

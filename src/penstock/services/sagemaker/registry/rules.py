@@ -13,7 +13,7 @@ SHOWN_IN_EVENTS = (
     "AdditionalInferenceSpecifications", "SkipModelValidation", "SourceUri", "ModelLifeCycle",
 )  # fmt: skip
 REPLACED = (
-    "ModelApprovalStatus", "ApprovalDescription", "InferenceSpecification", "SourceUri", "ModelCard", "ModelLifeCycle",
+    "ModelApprovalStatus", "ApprovalDescription", "InferenceSpecification", "SourceUri", "ModelLifeCycle",
     "ModelPackageRegistrationType",
 )  # fmt: skip
 """Members that an update puts in the place of what was there."""
@@ -22,11 +22,13 @@ REPLACED = (
 def update(body: dict[str, Any], given: dict[str, Any]) -> list[str]:
     """Changes a package's body as an update asks; gives the names of the members that are now different."""
     before = {
-        name: body.get(name) for name in (*REPLACED, "CustomerMetadataProperties", "AdditionalInferenceSpecifications")
+        name: body.get(name) for name in (*REPLACED, "ModelCard", "CustomerMetadataProperties", "AdditionalInferenceSpecifications")
     }
     for name in REPLACED:
         if name in given:
             body[name] = given[name]
+    if card := given.get("ModelCard"):
+        body["ModelCard"] = {**body.get("ModelCard", {}), **card}  # its content and its status are updated one by one
     properties = {**body.get("CustomerMetadataProperties", {}), **given.get("CustomerMetadataProperties", {})}
     for key in given.get("CustomerMetadataPropertiesToRemove", []):
         properties.pop(key, None)

@@ -121,9 +121,12 @@ def _check_strategy(body: Body, config: Body) -> None:
     strategy, limits = config["Strategy"], config["ResourceLimits"]
     most = limits.get("MaxNumberOfTrainingJobs")
     if strategy == "Grid":
-        kinds = {each.kind for definition in definitions(body) for each in read_ranges(ranges(body, definition))}
-        if kinds - {"categorical"}:
-            raise invalid("The strategy Grid takes categorical ranges only.")
+        space = [each for definition in definitions(body) for each in read_ranges(ranges(body, definition))]
+        if others := [f"{each.name} ({each.kind})" for each in space if each.kind != "categorical"]:
+            raise invalid(
+                f"The strategy Grid takes categorical ranges only, and these are others: {', '.join(others)}. "
+                "Give their values as categories, or take another strategy."
+            )
         if most is not None and most != grid_size(body):
             raise invalid(
                 f"The strategy Grid runs each combination once: MaxNumberOfTrainingJobs is {most}, and there are {grid_size(body)}."
