@@ -139,6 +139,14 @@ def test_csv_becomes_numbers_missing_where_a_field_is_empty(body: bytes, rows: l
         np.testing.assert_allclose(tables._by_numpy(body, ",", "float64"), wanted)
 
 
+def test_csv_is_read_by_another_library_where_pyarrow_asks_for_a_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    def options(block_size: int) -> None:  # as in pyarrow 0.14, which the images of XGBoost 1.0 hold
+        raise AssertionError("it has no column_names")
+
+    monkeypatch.setattr("pyarrow.csv.ReadOptions", options)
+    assert tables.read_csv(b"1,2\n3,4\n", "float32").tolist() == [[1, 2], [3, 4]]
+
+
 def test_numbers_are_written_as_python_writes_them() -> None:
     assert tables.write_csv(np.array([1.0, 0.1, 1e20])) == b"1.0\n0.1\n1e+20\n"
     assert tables.write_csv(np.array([[1, 2], [3, 4]])) == b"1,2\n3,4\n"

@@ -47,9 +47,13 @@ def _by_arrow(body: bytes, separator: str, dtype: str) -> Any:
     names = [str(number) for number in range(start.count(separator.encode()) + 1)]
     kind = pa.float64() if dtype == "float64" else pa.float32()
     try:
+        reading = csv.ReadOptions(column_names=names, block_size=max(1 << 20, len(body) // 8))
+    except TypeError:  # before pyarrow 0.15, as in the images of XGBoost 1.0, a header is asked for
+        return None
+    try:
         table = csv.read_csv(
             pa.BufferReader(body),
-            read_options=csv.ReadOptions(column_names=names, block_size=max(1 << 20, len(body) // 8)),
+            read_options=reading,
             parse_options=csv.ParseOptions(delimiter=separator),
             convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, kind)),
         )
