@@ -199,6 +199,25 @@ def test_answers_go_where_the_job_says_and_its_end_is_told(shop: Transforms) -> 
     assert (job["TransformJobStatus"], job["TransformEndTime"]) == ("Completed", 9.0)
 
 
+def test_answers_have_the_keys_names_also_where_no_file_can_have_them(shop: Transforms) -> None:
+    for key in ("in/a//b.csv", "in/x", "in/x.out/y", "in/../up"):
+        shop.put(key)
+    document = shop.transform()
+    shop.world.step(document)
+    told = {each["uri"]: each["target"].removeprefix(f"{rules.ANSWERS}/") for each in shop.config()["objects"]}
+    files = list(told.values())
+    assert not [file for file in files if any(other.startswith(file + "/") for other in files)]
+    shop.runs.say(phase="running", started=5.0, results=[answer(told[f"s3://{BUCKET}/in/a//b.csv"], "b")])
+    shop.world.step(document)
+    assert shop.get("out/a//b.csv.out") == b"b"
+    shop.runs.say(phase="ended", exit_code=0, reason="exit", results=[answer(file, uri) for uri, file in told.items()])
+    shop.world.step(document)
+    for key in ("x", "x.out/y", "../up"):
+        assert shop.get(f"out/{key}.out") == f"s3://{BUCKET}/in/{key}".encode()
+    job = shop.document("transform-job", "job")
+    assert "_keys" not in job.body
+
+
 def test_a_failure_says_the_drivers_sentence_and_where_the_log_is(shop: Transforms) -> None:
     shop.put("in/a.csv")
     document = shop.transform()

@@ -206,15 +206,20 @@ def _join(call: Call, row: ObjectRow) -> Part:
 
 def _named(rows: Sequence[ObjectRow], relative: Sequence[str]) -> list[Found]:
     """Gives each row its file's name; see the top of the module."""
+    return [Found(row, name) for row, name in zip(rows, file_names(relative, [row.key for row in rows]), strict=True)]
+
+
+def file_names(relative: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The names of files for keys' parts below a prefix: no two the same, none that of a folder of another."""
     names = [file_name(text) for text in relative]
     folders = {name[:at] for name in names for at in _slashes(name)}
     taken: set[str] = set()
     found = []
-    for row, name in zip(rows, names, strict=True):
+    for key, name in zip(keys, names, strict=True):
         if name in folders or name in taken:
-            name = f"{_cut(name)}~{hashlib.sha256(row.key.encode()).hexdigest()[:8]}"
+            name = f"{_cut(name)}~{hashlib.sha256(key.encode()).hexdigest()[:8]}"
         taken.add(name)
-        found.append(Found(row, name))
+        found.append(name)
     return found
 
 

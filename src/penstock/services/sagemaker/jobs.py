@@ -108,6 +108,8 @@ class Kind:
     """Further images, which must be ready before `plan` is asked."""
     restored: frozenset[str] = frozenset()
     """Outputs that begin with what lies at their targets: what is there already is not put there again."""
+    keys: Callable[[Document], Mapping[str, str]] = lambda document: {}
+    """The keys, below their output's URI, of results whose file cannot be named like them, by the file's name."""
     resumed: bool = False
     """Whether answers go up while it runs, and a lost run is planned anew: `plan` leaves out what is `_published`."""
 
@@ -382,7 +384,7 @@ def conclude(call: Call, kind: Kind, document: Document, state: RunState, fault:
         except ServiceError as error:
             fault = fault or unpublished(error)
     kind.end(call, document, state, fault)
-    for member in ("_published", "_taken"):
+    for member in ("_published", "_taken", "_keys"):
         document.body.pop(member, None)
     for key in auth.keys_of_run(call.app.store, document.body["_run"]):
         call.delete(key)
@@ -452,13 +454,14 @@ def _with_text_moments(value: Any, name: str = "") -> Any:
 
 def publish(call: Call, kind: Kind, document: Document, state: RunState) -> bool:
     """Puts results that were not published yet into their places; whether there were any."""
-    targets = kind.targets(document)
+    targets, keys = kind.targets(document), kind.keys(document)
     known: dict[str, str] = document.body.get("_published", {})
     fresh = [result for result in state.results if known.get(f"{result.output}/{result.key}") != result.sha256]
     fresh = [each for each in fresh if each.output not in kind.restored or not _lies_there(call, targets[each.output], each)]
     for output in dict.fromkeys(result.output for result in fresh):
         if output in targets:
-            staging.publish(call, targets[output], [result for result in fresh if result.output == output])
+            named = [replace(each, key=keys.get(each.key, each.key)) for each in fresh if each.output == output]
+            staging.publish(call, targets[output], named)
     if state.phase != ENDED and fresh:
         document.body["_published"] = known | {f"{result.output}/{result.key}": result.sha256 for result in fresh}
     return bool(fresh)

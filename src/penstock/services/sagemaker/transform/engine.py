@@ -148,24 +148,25 @@ def _lay_objects(call: Call, document: Document, program: jobs.Program) -> list[
     found = staging.find_objects(call, uri, source["S3DataType"])
     manifest = source["S3DataType"] == "ManifestFile"
     prefix = parse_uri(uri)[1]
-    answers = {
-        each.row.key: each.name + rules.OUT if manifest else rules.answer_name(each.row.key, prefix) for each in found
-    }
+    answers = [each.name + rules.OUT if manifest else rules.answer_name(each.row.key, prefix) for each in found]
+    files = staging.file_names(answers, [each.row.key for each in found])
+    document.body["_keys"] = {file: answer for file, answer in zip(files, answers, strict=True) if file != answer}
     done = {name.partition("/")[2] for name in document.body.get("_published", ())}
-    left = [each for each in found if staging.file_name(answers[each.row.key]) not in done]
+    file_of = {each.row.key: file for each, file in zip(found, files, strict=True)}
+    left = [each for each in found if file_of[each.row.key] not in done]
     shares = []
     for number, instance in enumerate(program.instances):
         share = staging.shard(left, number, len(program.instances))
         instance.inputs += _inputs(staging.place(call, share, rules.DATA))
-        shares.append([_told(each, answers[each.row.key]) for each in share])
+        shares.append([_told(each, file_of[each.row.key]) for each in share])
     return shares
 
 
-def _told(found: staging.Found, answer: str) -> dict[str, str]:
+def _told(found: staging.Found, file: str) -> dict[str, str]:
     return {
         "uri": f"s3://{found.row.bucket}/{found.row.key}",
         "path": f"{rules.DATA}/{found.name}",
-        "target": f"{rules.ANSWERS}/{staging.file_name(answer)}",
+        "target": f"{rules.ANSWERS}/{file}",
     }
 
 
@@ -220,6 +221,7 @@ KIND = jobs.Kind(
     run=run,
     end=end,
     others=lambda document: _images(document)[1:],
+    keys=lambda document: document.body.get("_keys", {}),
     resumed=True,
 )
 
