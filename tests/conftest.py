@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,6 @@ class House:
 
     app: App
     url: str
-    ready: threading.Event = field(default_factory=threading.Event)
 
     def account(self) -> dict[str, str]:
         change, keys = accounts.add(self.app)
@@ -129,29 +128,37 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     store = SqliteStore(server.database(settings), writer)
     app = server.app_of(settings, store)
     engine = Engine({}, store, SqliteWork(store, writer), app.clock, app.step_call)
+    engine.start()
+    with serving(Front(app)) as url:
+        yield House(app, url)
+    engine.stop()
+    store.close()
+
+
+@contextlib.contextmanager
+def serving(front: Front) -> Iterator[str]:
+    """Serves a front from a thread of this process; gives its address."""
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
-    made = House(app, f"http://127.0.0.1:{listening.getsockname()[1]}")
-    loop = uvloop.new_event_loop()
-    serving: list[asyncio.Task[None]] = []
+    loop, ready = uvloop.new_event_loop(), threading.Event()
+    tasks: list[asyncio.Task[None]] = []
 
     def serve() -> None:
         asyncio.set_event_loop(loop)
-        serving.append(loop.create_task(server.serve_front(Front(app), listening, None, made.ready.set)))
+        tasks.append(loop.create_task(server.serve_front(front, listening, None, ready.set)))
         with contextlib.suppress(asyncio.CancelledError):
-            loop.run_until_complete(serving[0])
+            loop.run_until_complete(tasks[0])
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
     thread = threading.Thread(target=serve)
     thread.start()
-    engine.start()
-    assert made.ready.wait(10)
-    yield made
-    loop.call_soon_threadsafe(serving[0].cancel)
-    thread.join(15)
-    engine.stop()
-    store.close()
+    try:
+        assert ready.wait(60)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(tasks[0].cancel)
+        thread.join(15)
 
 
 class Boto:

@@ -28,12 +28,13 @@ from urllib.parse import unquote
 
 from penstock import hosts, posts
 from penstock.blobs import checksums
+from penstock.intake import Body, Disconnected, Receive, keep
 from penstock.kernel import auth, cors, ids, sigv4
 from penstock.kernel.app import App
 from penstock.kernel.call import Call, Caller
 from penstock.kernel.errors import ServiceError, unserved
-from penstock.kernel.turns import Turn, Turns
-from penstock.settings import Settings
+from penstock.kernel.turns import Lane, Turn, Turns
+from penstock.porter import Porter
 from penstock.store.records import Change, Stale, StoreFailed, Taken, Unavailable, Unmet
 from penstock.wire import chunked, models, protocols
 from penstock.wire.message import Reply, Request
@@ -42,31 +43,26 @@ from penstock.wire.values import Malformed
 
 log = logging.getLogger("penstock.front")
 
-CHUNK_BYTES = 1 << 20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 RERUNS = 50
-SLOWEST_BYTES_S = 1024.0
-"""What a body must come with, on average, after the first minute (Settings.patience_s)."""
-SLOW = (
-    "Your socket connection to the server was not read from or written to within the timeout period. Idle connections "
-    "will be closed."
-)
+S3_SCOPE = "/s3/aws4_request"
+"""In the header of a request to S3: of those, which come in crowds, one is begun at each turn of the event loop."""
 FORM = "application/x-www-form-urlencoded"
 ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]")
 REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,40}[a-z0-9])?")
 """Wider than AWS's list: a person may make one up. It becomes a part of paths, so dots and slashes are out."""
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Front:
     """One process's answers to the API."""
 
-    def __init__(self, app: App):
-        self.app = app
+    def __init__(self, app: App, porter: Porter | None = None):
+        self.app, self.porter = app, porter
         self.router = Router(app.services)
         self.turns = Turns()
+        self.lane = Lane()
         self.hosts = {app.settings.host, "127.0.0.1", "localhost", "[::1]", socket.gethostname().lower()}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -85,14 +81,17 @@ class Front:
         if scope["type"] != "http":
             return
         request = read_head(scope, run)
-        reply = await self.answer(request, receive)
+        body = Body(request, receive, self.app.settings, scope.get("incoming"))
+        if request.headers.get("authorization", "").find(S3_SCOPE) > 0:
+            await self.lane.turn()
+        reply = await self.answer(request, body)
         await write(reply, request.method, receive, send)
 
-    async def answer(self, request: Request, receive: Receive) -> Reply:
+    async def answer(self, request: Request, body: Body) -> Reply:
         """The chain. Every failure leaves it as a reply in the service's own form."""
         request_id = ids.request_id()
         route: list[models.Operation] = []
-        reply = await self.reply_of(request, receive, request_id, route)
+        reply = await self.reply_of(request, body, request_id, route)
         if "origin" in request.headers and route and route[0].service.endpoint_prefix == "s3":
             try:
                 cors.add_headers(self.app.store, request, reply)
@@ -100,11 +99,9 @@ class Front:
                 log.error("request %s: the bucket's CORS configuration could not be read: %s", request_id, fault)
         return reply
 
-    async def reply_of(
-        self, request: Request, receive: Receive, request_id: str, route: list[models.Operation]
-    ) -> Reply:
+    async def reply_of(self, request: Request, body: Body, request_id: str, route: list[models.Operation]) -> Reply:
         try:
-            return await self.chain(request, receive, request_id, route)
+            return await self.chain(request, body, request_id, route)
         except Disconnected:
             return Reply(400)
         except Exception as fault:
@@ -122,7 +119,7 @@ class Front:
                 reply.headers["connection"] = "close"
             return reply
 
-    async def chain(self, request: Request, receive: Receive, request_id: str, route: list[models.Operation]) -> Reply:
+    async def chain(self, request: Request, body: Body, request_id: str, route: list[models.Operation]) -> Reply:
         """The links, one after another; `route` gets the operation as soon as it is known."""
         name, bucket = self.meant_by(request.headers.get("host", "").lower())
         if bucket:
@@ -134,10 +131,9 @@ class Front:
         if request.method == "OPTIONS" and name in (None, "s3"):
             return cors.preflight(self.app.store, request)
         if name in (None, "s3") and posts.is_post(request):
-            return await self.post(request, receive, request_id, route)
+            return await self.post(request, body, request_id, route)
         check_path(request.path)
         scope = sigv4.scope(request)
-        body = Body(request, receive, self.app.settings)
         if request.method == "POST" and request.headers.get("content-type", "").startswith(FORM):
             request.body = await body.whole()  # a query service names its operation in the body
         operation = self.router.find(request, scope.service if scope else None, name)
@@ -247,12 +243,11 @@ class Front:
             return await asyncio.get_running_loop().run_in_executor(None, self.app.perform, call, operation)
         return self.app.perform(call, operation)
 
-    async def post(self, request: Request, receive: Receive, request_id: str, route: list[models.Operation]) -> Reply:
+    async def post(self, request: Request, body: Body, request_id: str, route: list[models.Operation]) -> Reply:
         """Takes a browser's form: its policy stands for a signature."""
         post = posts.Post(self.app, request, self.app.clock.now())
         route.append(post.operation)
-        body = Body(request, receive, self.app.settings)
-        received = await self.keep(post.pieces(body.pieces()), checksums.asked({}))
+        received = await keep(self.app.blobs, post.pieces(body.pieces()), checksums.asked({}))
         allowed = post.allowed
         assert allowed is not None  # a form without a file was refused
         result = await self.run(
@@ -264,8 +259,12 @@ class Front:
         """Streams the body into the blobs, and holds its length and digest against what the head of the request says."""
         headers = request.headers
         unchunker = unchunker_of(request, scope, chunks) if is_chunked(request, scope) else None
-        pieces = decoded(body.pieces(), unchunker, headers) if unchunker else body.pieces()
-        received = await self.keep(pieces, checksums.asked(headers))
+        received = None
+        if unchunker is None and self.porter is not None:
+            received = await self.porter.carry(body, checksums.asked(headers))
+        if received is None:
+            pieces = decoded(body.pieces(), unchunker, headers) if unchunker else body.pieces()
+            received = await keep(self.app.blobs, pieces, checksums.asked(headers))
         expected = headers.get("x-amz-decoded-content-length" if unchunker else "content-length")
         if expected is not None and expected != str(received.size_bytes):
             raise ServiceError(
@@ -280,44 +279,6 @@ class Front:
                 400,
             )
         return received
-
-    async def keep(self, pieces: AsyncIterator[bytes], algorithms: tuple[str, ...]) -> Any:
-        """Puts bytes into the blobs as they come, in constant memory: small ones inline, larger writes in the executor.
-
-        One write is under way while the next megabyte arrives.
-        """
-        loop = asyncio.get_running_loop()
-        receiver = self.app.blobs.receive(algorithms)
-        waiting: list[bytes] = []
-        writing: asyncio.Future[Any] | None = None
-        held = total = 0
-        try:
-            async for piece in pieces:
-                waiting.append(piece)
-                held += len(piece)
-                total += len(piece)
-                if held >= CHUNK_BYTES:
-                    if writing:
-                        await writing
-                    writing = loop.run_in_executor(None, receiver.write, b"".join(waiting))
-                    waiting, held = [], 0
-            if writing:
-                await writing
-            large = total > CHUNK_BYTES // 16
-            if waiting:
-                rest = b"".join(waiting)
-                if large:
-                    await (writing := loop.run_in_executor(None, receiver.write, rest))
-                else:
-                    receiver.write(rest)
-            if large:
-                return await (writing := loop.run_in_executor(None, receiver.finish))
-            return receiver.finish()
-        except BaseException:
-            if writing:
-                await asyncio.wait([writing])  # its thread still has the file
-            receiver.abandon()
-            raise
 
 
 def told(fault: Exception, service: models.Service | None) -> tuple[str, str, int, dict[str, Any]]:
@@ -345,10 +306,6 @@ def told(fault: Exception, service: models.Service | None) -> tuple[str, str, in
     return "InternalFailure", "An internal error has occurred.", 500, {}
 
 
-class Disconnected(Exception):
-    """The client went away in the middle of its body."""
-
-
 def read_head(scope: dict[str, Any], run: str | None) -> Request:
     """The request of an ASGI scope, without its body."""
     headers: dict[str, str] = {}
@@ -361,61 +318,6 @@ def read_head(scope: dict[str, Any], run: str | None) -> Request:
     return Request(
         method=scope["method"], path=path, query=scope["query_string"].decode("latin-1"), headers=headers, run=run
     )
-
-
-class Body:
-    """A request's body, received once: whole, or piece by piece."""
-
-    def __init__(self, request: Request, receive: Receive, settings: Settings):
-        headers = request.headers
-        self._receive, self._limit_bytes, self._patience_s = receive, settings.max_body_bytes, settings.patience_s
-        self._length = headers.get("content-length")
-        bare = request.method in ("GET", "HEAD", "DELETE") and self._length is None
-        nothing = self._length == "0" or (bare and "transfer-encoding" not in headers)
-        self._whole = b"" if nothing else None
-
-    async def whole(self) -> bytes:
-        """All of it.
-
-        Raises: ServiceError (413) beyond the limit; Disconnected.
-        """
-        if self._whole is None:
-            if self._length and int(self._length) > self._limit_bytes:
-                raise self._too_large()
-            pieces, size = [], 0
-            async for piece in self.pieces():
-                size += len(piece)
-                if size > self._limit_bytes:
-                    raise self._too_large()
-                pieces.append(piece)
-            self._whole = b"".join(pieces)
-        return self._whole
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The pieces as they come.
-
-        Raises: Disconnected; ServiceError (RequestTimeout) for one that comes slower than SLOWEST_BYTES_S.
-        """
-        if self._whole is not None:
-            yield self._whole
-            return
-        more, credit_s, clock = True, 0.0, asyncio.get_running_loop().time
-        while more:
-            began = clock()
-            try:
-                async with asyncio.timeout(self._patience_s + min(0.0, credit_s)):
-                    message = await self._receive()
-            except TimeoutError:
-                raise ServiceError("RequestTimeout", SLOW, 400) from None
-            credit_s += len(message.get("body", b"")) / SLOWEST_BYTES_S - (clock() - began)
-            if message["type"] == "http.disconnect":
-                raise Disconnected
-            more = message.get("more_body", False)
-            if piece := message.get("body"):
-                yield piece
-
-    def _too_large(self) -> ServiceError:
-        return ServiceError("RequestEntityTooLarge", f"The body is larger than {self._limit_bytes} bytes.", 413)
 
 
 def is_chunked(request: Request, scope: sigv4.Scope) -> bool:

@@ -2,6 +2,7 @@
 
     keeper ─┬─ engine    owns the one writer and the engine loop
             ├─ front     answers the API; n of them
+            ├─ porter    takes large bodies off their sockets into the blobs
             ├─ doorway   the forward proxy
             └─ runner    not a child that is kept: it outlives the rest, with the runs it watches
 
@@ -91,6 +92,7 @@ class Keeper:
             self.children = [
                 Child("engine", partial(server.run_engine, settings)),
                 *(Child(f"front-{n}", partial(server.run_front, settings, api, n)) for n in range(settings.fronts)),
+                Child("porter", partial(server.run_porter, settings)),
                 Child("doorway", partial(server.run_doorway, settings, doorway, ports[0])),
             ]
             self._watch_signals()
@@ -282,10 +284,10 @@ class Keeper:
         return False
 
     def _stop_all(self) -> None:
-        """Fronts and doorway first, so that nothing new comes in; the engine last."""
+        """Fronts and doorway first, so that nothing new comes in; engine and porter last."""
         self.stopping = True
         self._let_runner_go()
-        for names in (("front", "doorway"), ("engine",)):
+        for names in (("front", "doorway"), ("engine", "porter")):
             group = [child for child in self.children if child.pid and child.name.startswith(names)]
             for child in group:
                 os.kill(child.pid, signal.SIGTERM)

@@ -2,6 +2,7 @@
 
     run_engine     the one writer, the engine loop, the executor, the images
     run_front      the API, over read-only connections and the way to the writer
+    run_porter     takes large bodies off their sockets
     run_doorway    the forward proxy
 
 The only place, beside the command line, where drivers meet.
@@ -29,9 +30,9 @@ import uvloop
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from penstock import authority, guests, hosts, presence
+from penstock import authority, guests, hosts, porter, presence
 from penstock.blobs.files import FileBlobs
-from penstock.connections import Connection
+from penstock.connections import Connection, Watch
 from penstock.doorway import Doorway
 from penstock.front import Front
 from penstock.kernel import accounts, upkeep
@@ -39,6 +40,7 @@ from penstock.kernel.app import App
 from penstock.kernel.clock import SystemClock
 from penstock.kernel.engine import Engine
 from penstock.kernel.logs import Logs
+from penstock.runs import handout
 from penstock.runs.capacity import Capacity
 from penstock.runs.images.indexes import read_indexes
 from penstock.runs.images.registry import LocalImages
@@ -71,6 +73,10 @@ def writer_socket(settings: Settings) -> Path:
 
 def front_socket(settings: Settings) -> Path:
     return settings.data / "sockets" / "front.sock"
+
+
+def porter_socket(settings: Settings) -> Path:
+    return settings.data / "sockets" / "porter.sock"
 
 
 def doorway_socket(settings: Settings) -> Path:
@@ -238,7 +244,11 @@ def run_front(settings: Settings, listening: socket.socket, number: int) -> None
         app = app_of(settings, store)
         app.images = images_of(settings)  # to refuse an unknown image at once; the engine builds them
         try:
-            await serve_front(Front(app), listening, front_socket(settings) if number == 0 else None)
+            await serve_front(
+                Front(app, porter.Porter(porter_socket(settings))),
+                listening,
+                front_socket(settings) if number == 0 else None,
+            )
         finally:
             store.close()
 
@@ -262,6 +272,7 @@ async def serve_front(
     )
     config.load()
     state, patience_s = ServerState(), front.app.settings.patience_s
+    watch = Watch(state, loop, patience_s)
 
     async def take(info: dict[str, Any], guest: socket.socket) -> guests.Served | None:
         own = copy.copy(config)
@@ -293,6 +304,7 @@ async def serve_front(
             connection.shutdown()
         with suppress(TimeoutError):
             await asyncio.wait_for(_drained(state), 8)
+        watch.close()
 
 
 async def _drained(state: ServerState) -> None:
@@ -307,6 +319,15 @@ async def until_told() -> None:
     if threading.current_thread() is threading.main_thread():
         loop.add_signal_handler(signal.SIGTERM, told.set)
     await told.wait()
+
+
+def run_porter(settings: Settings) -> None:
+    """The porter process, until SIGTERM: bodies that are under way are carried on."""
+    guests.raise_open_files()
+    os.nice(porter.NICE)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with handout.listen(porter_socket(settings)) as listening, suppress(SystemExit):
+        porter.Carrier(FileBlobs(settings.data / "blobs")).serve(listening)
 
 
 def run_doorway(settings: Settings, listening: socket.socket, api_port: int) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 from tests.crash import hostile, workload
 from tests.crash.families import Clan, is_dead, raise_clan, raise_foreign_clan, until
 
-WEIGHTS = {"front": 3, "engine": 4, "doorway": 1, "runner": 3, "supervisor": 6, "keeper": 2, "all": 1, "burst": 2}
+WEIGHTS = {"front": 3, "engine": 4, "doorway": 1, "porter": 2, "runner": 3, "supervisor": 6, "keeper": 2, "all": 1, "burst": 2}
 ATTEMPT = "penstock: the run was lost; attempt 2 begins."
 
 

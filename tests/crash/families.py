@@ -30,7 +30,7 @@ from penstock.store.records import Event, Query
 from penstock.store.sqlite import SqliteReads
 
 WAIT_S = 120.0
-MEMBERS = ("front", "engine", "doorway")
+MEMBERS = ("front", "engine", "doorway", "porter")
 PLAIN = "python:3.11"
 IMAGES = Path(
     os.environ.get("PENSTOCK_TEST_IMAGES") or Path(tempfile.gettempdir()) / f"penstock-test-images-{os.getuid()}"

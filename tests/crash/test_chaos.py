@@ -14,7 +14,7 @@ import pytest
 from penstock.runs import sandbox
 from tests.crash import workload
 from tests.crash.chaos import ATTEMPT, rage
-from tests.crash.families import PLAIN, Clan, raise_clan, until
+from tests.crash.families import MEMBERS, PLAIN, Clan, raise_clan, until
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -168,7 +168,7 @@ def test_a_keeper_started_again_finds_the_runs_that_went_on(clan: Clan) -> None:
     run = hold(clan, "goes-on")
     supervisor = clan.supervisors()[run]
     clan.kill("keeper")
-    assert [clan.member(name) for name in ("front", "engine", "doorway")] == [None] * 3
+    assert [clan.member(name) for name in MEMBERS] == [None] * len(MEMBERS)
     clan.up()
     assert clan.supervisors()[run] == supervisor
     clan.client("sagemaker").stop_processing_job(ProcessingJobName="goes-on")

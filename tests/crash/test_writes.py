@@ -53,16 +53,22 @@ class Body(io.BytesIO):
 
 def cut_off(clan: Clan, url: str, data: bytes) -> None:
     """Sends half of a body to a presigned address, kills the front, and sends the rest into nothing."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=20)
-    connection.putrequest("PUT", f"{parts.path}?{parts.query}")
-    connection.putheader("Content-Length", str(len(data)))
-    connection.endheaders()
-    connection.send(data[: len(data) // 2])
+    connection = begin(url, data)
     assert clan.kill("front")
     with pytest.raises((OSError, http.client.HTTPException)):
         finish(connection, data[len(data) // 2 :])
     connection.close()
+
+
+def begin(url: str, data: bytes) -> http.client.HTTPConnection:
+    """Sends half of a body to a presigned address."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=60)
+    connection.putrequest("PUT", f"{parts.path}?{parts.query}")
+    connection.putheader("Content-Length", str(len(data)))
+    connection.endheaders()
+    connection.send(data[: len(data) // 2])
+    return connection
 
 
 def finish(connection: http.client.HTTPConnection, rest: bytes) -> None:
@@ -162,14 +168,24 @@ def test_a_part_cut_off_is_not_there_and_the_others_are(clan: Clan, s3: Any) -> 
 
 
 def test_what_was_received_of_cut_off_uploads_is_given_back(clan: Clan, s3: Any) -> None:
-    """After an hour; here the files are made to look old, and the family is started again."""
+    """At once where the front fell, after an hour where the porter did: here the files are made to look old."""
+
+    def left() -> list[Path]:
+        return list((clan.data / "blobs" / "tmp").iterdir())
+
     cut_off(clan, address(s3, Key="left"), LARGE)
-    left = list((clan.data / "blobs" / "tmp").iterdir())
-    assert left
-    for path in left:
+    until(lambda: not left(), "the porter's giving up")
+    connection = begin(address(s3, Key="left"), LARGE)
+    until(lambda: bool(left()), "the first bytes in the file")
+    assert clan.kill("porter")
+    assert connection.getresponse().status == 503
+    connection.close()
+    lying = left()
+    assert lying
+    for path in lying:
         os.utime(path, (0, 0))
     clan.kill("engine")
-    until(lambda: not any(path.exists() for path in left), "the sweep")
+    until(lambda: not any(path.exists() for path in lying), "the sweep")
 
 
 def test_a_transfer_goes_on_while_front_and_engine_are_killed(clan: Clan, s3: Any) -> None:

@@ -160,7 +160,7 @@ def child(keeper_pid: int, name: str) -> int | None:
     return None
 
 
-@pytest.mark.parametrize("name", ["front-0", "engine", "doorway"])
+@pytest.mark.parametrize("name", ["front-0", "engine", "doorway", "porter"])
 def test_a_member_that_is_killed_comes_back(family: Family, name: str) -> None:
     keeper_pid = int(str(family.about["pid"]))
     before = child(keeper_pid, name)

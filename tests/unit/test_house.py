@@ -31,7 +31,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "search": (ROOT,),
     "serving": (ROOT, "store.records", "runs.base", "blobs.base"),
     "kernel": (ROOT, "wire", "store.base", "store.records"),
-    "services": (*(ROOT, "kernel", "store.records", "runs.base", "blobs.base", "blobs.checksums", "serving.base", "search.base"),),
+    "services": (
+        *(ROOT, "kernel", "store.records", "runs.base", "blobs.base", "blobs.checksums", "serving.base", "search.base"),
+    ),
     "console": (ROOT, "kernel"),
     "settings": (ROOT,),
     "hosts": (),
@@ -40,8 +42,21 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "guests": (ROOT, "connections", "runs.handout"),
     "doorway": (ROOT, "authority", "guests", "hosts", "settings"),
     "connections": (),
+    "intake": (ROOT, "blobs.base", "connections", "settings", "kernel", "wire"),
+    "porter": (ROOT, "blobs.base", "connections", "intake", "runs.handout", "store.records"),
     "posts": (ROOT, "kernel", "wire"),
-    "front": (ROOT, "hosts", "posts", "settings", "kernel", "wire", "store.records", "blobs.checksums"),
+    "front": (
+        ROOT,
+        "hosts",
+        "intake",
+        "porter",
+        "posts",
+        "settings",
+        "kernel",
+        "wire",
+        "store.records",
+        "blobs.checksums",
+    ),
     "testing": (ROOT, "settings"),
 }
 """What each part may import beside itself. Parts that are not named here (server, keeper, cli) are where all others meet."""
@@ -56,8 +71,8 @@ INSIDE_FUNCTIONS = {
 CAUGHT = {
     "penstock.front": {
         "reply_of": 1,
-        "keep": 1,
-    },  # the dispatcher; the upload's file is given up and all is raised again
+    },  # the dispatcher
+    "penstock.intake": {"keep": 1},  # the upload's file is given up and all is raised again
     "penstock.kernel.engine": {"_loop": 1, "_run": 1, "_retry": 1},  # the engine loop, and its one step
     "penstock.keeper": {"_start": 1},  # the top of a forked child
     "penstock.store.writer": {

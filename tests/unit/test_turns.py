@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,34 @@ from typing import Any
 import pytest
 
 from penstock.kernel.call import Call, slow
-from penstock.kernel.turns import Turns
+from penstock.kernel.turns import Lane, Turns
 from penstock.services.sagemaker.experiments.state import EXPERIMENT
 from penstock.store.records import Change, Document, Ref
 from penstock.wire import models
 
 REF = Ref("sagemaker.experiment", "1", "us-east-1", "e")
+
+
+def test_one_of_a_crowd_begins_at_each_turn_of_the_loop_and_who_went_away_holds_nobody_up() -> None:
+    async def story() -> tuple[list[int], list[int]]:
+        lane, begun, counts = Lane(), list[int](), [0]
+
+        async def one(number: int) -> None:
+            await lane.turn()
+            begun.append(number)
+
+        tasks = [asyncio.create_task(one(number)) for number in range(6)]
+        await asyncio.sleep(0)
+        tasks[3].cancel()
+        while len(begun) < 5:
+            counts.append(len(begun))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await lane.turn()  # nobody is in it any more
+        return begun, [after - before for before, after in itertools.pairwise(counts)]
+
+    begun, steps = asyncio.run(story())
+    assert (begun, max(steps)) == ([0, 1, 2, 4, 5], 1)
 
 
 def test_turns_are_taken_in_the_order_of_coming_and_leave_nothing() -> None:
