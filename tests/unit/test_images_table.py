@@ -60,7 +60,7 @@ def test_every_row_has_a_source_and_pins_its_core() -> None:
 @pytest.mark.parametrize(
     ("repository", "tag"),
     [
-        *(("sagemaker-scikit-learn", t) for t in ("0.23-1", "1.0-1", "1.2-1", "1.4-2", "1.4-2-py312")),
+        *(("sagemaker-scikit-learn", t) for t in ("0.20.0", "0.23-1", "1.0-1", "1.2-1", "1.4-2", "1.4-2-py312")),
         *(
             ("sagemaker-xgboost", t)
             for t in ("0.90-2", "1.0-1", "1.2-1", "1.2-2", "1.3-1", "1.5-1", "1.7-1", "3.0-5", "3.2-0")

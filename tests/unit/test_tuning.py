@@ -242,7 +242,17 @@ def test_an_objective_that_never_appears_fails_the_search_with_its_expression(tu
     assert told["HyperParameterTuningJobStatus"] == "Failed"
     assert told["FailureReason"].startswith("No objective metrics found after running 5 training jobs.")
     assert "score" in told["FailureReason"]
-    assert "score: ([0-9.]+)" in told["FailureReason"]
+    assert told["FailureReason"].endswith("(score: ([0-9.]+)).")
+
+
+@pytest.mark.parametrize(
+    ("expression", "why"), [("score: [0-9]+", "it has no group"), ("score: (", "it is no regular expression: missing )")]
+)
+def test_an_expression_that_can_find_no_number_is_told_so(tuning: Tuning, expression: str, why: str) -> None:
+    definition = copy.deepcopy(DEFINITION)
+    definition["AlgorithmSpecification"]["MetricDefinitions"][0]["Regex"] = expression
+    tuning.create(most=1, parallel=1, TrainingJobDefinition=definition)
+    assert why in tuning.run(lambda number: None)["FailureReason"]
 
 
 def test_a_search_whose_trials_all_fail_fails(tuning: Tuning) -> None:

@@ -83,6 +83,14 @@ _FLASK_1 = ("Flask==1.1.1", "itsdangerous==2.0.1", "Werkzeug==0.15.6")
 
 SKLEARN = (
     Tag(
+        "sagemaker-scikit-learn", "0.20.0", "sklearn", "3.7", "3.7.10",
+        ("scikit-learn==0.20.0", "numpy==1.19.5", "pandas==0.25.3"),
+        ("scipy", "boto3", "cryptography==35.0.0", "itsdangerous==2.0.1", "jinja2==2.10.2", "MarkupSafe==1.1.1",
+         "Werkzeug==0.15.6", "pyarrow==0.14.1", "retrying==1.3.3", "six", "certifi==2023.7.22", "requests", "joblib",
+         "psutil", "PyYAML", "tqdm"),
+        _SKLEARN_ENV, f"{_SKLEARN} 0.20.0", suffix="-cpu-py3",
+    ),
+    Tag(
         "sagemaker-scikit-learn", "0.23-1", "sklearn", "3.7", "3.7.10",
         ("scikit-learn==0.23.2", "numpy==1.19.2", "pandas==1.1.3", "scipy==1.5.3"),
         ("boto3==1.24.17", "botocore==1.27.18", "cryptography==35.0.0", *_FLASK_1, "gunicorn==20.0.4", "jinja2==3.0.3",

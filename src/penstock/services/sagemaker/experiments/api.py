@@ -136,7 +136,7 @@ def delete_trial_component(call: Call) -> dict[str, Any]:
 
 def associate_trial_component(call: Call) -> dict[str, Any]:
     """Puts a component into a trial; where it is already, nothing changes."""
-    component, trial = COMPONENT.get(call, call.params["TrialComponentName"]), TRIAL.get(call, call.params["TrialName"])
+    trial, component = TRIAL.get(call, call.params["TrialName"]), COMPONENT.get(call, call.params["TrialComponentName"])
     links.link(call, trial, component)
     return {"TrialComponentArn": component.arn, "TrialArn": trial.arn}
 

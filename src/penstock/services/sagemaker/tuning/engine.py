@@ -152,7 +152,7 @@ class Look:
         if completed and (len(completed) >= NONE_TOLD or over):
             goal, definition = self.goal(completed[0]), rules.definitions(self.body)[completed[0]["d"]]
             metrics = definition["AlgorithmSpecification"].get("MetricDefinitions", [])
-            regex = next((f' ({metric["Regex"]})' for metric in metrics if metric["Name"] == goal["MetricName"]), "")
+            regex = next((rules.told(metric["Regex"]) for metric in metrics if metric["Name"] == goal["MetricName"]), "")
             return (
                 f"No objective metrics found after running {len(completed)} training jobs. Please ensure that the custom algorithm "
                 f"is emitting the objective metric {goal['MetricName']} as defined by the regular expression provided{regex}."
