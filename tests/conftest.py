@@ -113,6 +113,7 @@ class House:
 
     app: App
     url: str
+    front: Front
 
     def account(self) -> dict[str, str]:
         change, keys = accounts.add(self.app)
@@ -129,8 +130,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     app = server.app_of(settings, store)
     engine = Engine({}, store, SqliteWork(store, writer), app.clock, app.step_call)
     engine.start()
-    with serving(Front(app)) as url:
-        yield House(app, url)
+    front = Front(app)
+    with serving(front) as url:
+        yield House(app, url, front)
     engine.stop()
     store.close()
 

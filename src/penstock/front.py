@@ -23,6 +23,7 @@ import re
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -31,9 +32,10 @@ from penstock.blobs import checksums
 from penstock.intake import Body, Disconnected, Receive, keep
 from penstock.kernel import auth, cors, ids, sigv4
 from penstock.kernel.app import App
-from penstock.kernel.call import Call, Caller
+from penstock.kernel.call import Call, Caller, Waiting
 from penstock.kernel.errors import ServiceError, unserved
 from penstock.kernel.turns import Lane, Turn, Turns
+from penstock.kernel.waits import Waits
 from penstock.porter import Porter
 from penstock.store.records import Change, Stale, StoreFailed, Taken, Unavailable, Unmet
 from penstock.wire import chunked, models, protocols
@@ -63,6 +65,8 @@ class Front:
         self.router = Router(app.services)
         self.turns = Turns()
         self.lane = Lane()
+        self.waits = Waits(app.clock)
+        app.store.hear(self.waits.tell)
         self.hosts = {app.settings.host, "127.0.0.1", "localhost", "[::1]", socket.gethostname().lower()}
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -184,32 +188,42 @@ class Front:
         params = protocols.parse(operation, request, protocol)
         if operation.streaming_input:
             params[operation.streaming_input] = request.upload
-        result = await self.run(operation, params, caller, scope.region, request, request_id)
+        result = await self.run(operation, params, caller, scope.region, request, request_id, body)
         return protocols.reply(operation, result, request_id, protocol)
 
     async def run(
         self, operation: models.Operation, params: dict[str, Any], caller: Caller, region: str, request: Request,
-        request_id: str,
+        request_id: str, body: Body | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Runs the operation until its change is committed: again when somebody wrote in between, and then by turns."""
-        now = self.app.clock.now()
+        call = Call(
+            app=self.app,
+            caller=caller,
+            service=operation.service.name,
+            operation=operation.name,
+            region=region,
+            params=params,
+            request_id=request_id,
+            now=self.app.clock.now(),
+            run=request.run,
+            headers=request.headers,
+        )
+        call.arrived = call.now
         turn: Turn | None = None
+        lost_times = 0
+        self.waits.attend()
         try:
-            for attempt in range(RERUNS):
-                call = Call(
-                    app=self.app,
-                    caller=caller,
-                    service=operation.service.name,
-                    operation=operation.name,
-                    region=region,
-                    params=params,
-                    request_id=request_id,
-                    now=now,
-                    change=Change(),
-                    run=request.run,
-                    headers=request.headers,
-                )
-                result = await self.perform_once(call, operation)
+            while True:
+                call = replace(call, params=params, change=Change())  # an operation may have put others in their place
+                try:
+                    result = await self.perform_once(call, operation)
+                except Waiting as waiting:
+                    if turn is not None:
+                        turn.give_back()  # nobody waits with a turn in hand
+                        turn = None
+                    await self.wait(call, waiting, body)
+                    lost_times = 0
+                    continue
                 if turn is None and (ref := self.turns.contended(call.change)):
                     turn = await self.turns.take(ref)
                     continue  # what was read may be written by now
@@ -218,10 +232,11 @@ class Front:
                         await self.app.store.commit_async(call.change)
                     return result
                 except (Stale, Taken) as lost:
-                    if attempt == RERUNS - 1:
+                    lost_times += 1
+                    if lost_times == RERUNS:
                         raise
                     only_read = any(seen.ref == lost.ref for seen in call.change.reads)
-                    if only_read and attempt == 0:
+                    if only_read and lost_times == 1:
                         continue  # readers are many, and need no order: only who loses again waits for a turn
                     if turn is None or turn.ref != lost.ref:
                         if turn is not None:
@@ -235,7 +250,22 @@ class Front:
         finally:
             if turn is not None:
                 turn.give_back()
-        raise AssertionError("the last attempt raises")
+
+    async def wait(self, call: Call, waiting: Waiting, body: Body | None) -> None:
+        """Waits until there is a reason to run the operation again.
+
+        Raises: Disconnected, when the client went away meanwhile.
+        """
+        gone = asyncio.ensure_future(until_gone(body.receive)) if body else None
+        try:
+            if not await self.waits.wait(waiting, gone):
+                raise Disconnected
+        finally:
+            if gone:
+                gone.cancel()
+        call.now = self.app.clock.now()
+        if self.waits.over:
+            call.arrived = 0.0
 
     async def perform_once(self, call: Call, operation: models.Operation) -> dict[str, Any]:
         """Runs an operation here, or beside the event loop where it may take long."""

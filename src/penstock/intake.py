@@ -45,7 +45,7 @@ class Body:
 
     def __init__(self, request: Request, receive: Receive, settings: Settings, incoming: Incoming | None):
         headers = request.headers
-        self._receive, self._limit_bytes, self.patience_s = receive, settings.max_body_bytes, settings.patience_s
+        self.receive, self._limit_bytes, self.patience_s = receive, settings.max_body_bytes, settings.patience_s
         length = headers.get("content-length")
         self.length = int(length) if length else None
         self.incoming = incoming
@@ -97,7 +97,7 @@ class Body:
                 yield piece
 
     async def _next(self) -> tuple[bytes, bool]:
-        message = await self._receive()
+        message = await self.receive()
         if message["type"] == "http.disconnect":
             raise Disconnected
         return message.get("body", b""), message.get("more_body", False)

@@ -298,6 +298,7 @@ async def serve_front(
         await until_told()
     finally:
         server.close()
+        front.waits.end()
         for task in background:
             task.cancel()
         for connection in list(state.connections):

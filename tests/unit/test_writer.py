@@ -326,6 +326,29 @@ def test_a_path_too_long_for_an_address_works(tmp_path: Path) -> None:
     engine.down()
 
 
+def test_every_front_is_told_of_a_changes_topics_once_it_is_durable(engine: Engine, front: SqliteStore) -> None:
+    other = RemoteWriter(engine.socket)
+    told: list[list[str]] = []
+    something = threading.Semaphore(0)
+
+    def hear(topics: Any) -> None:
+        told.append(list(topics))
+        something.release()
+
+    other.hear(hear)
+    other.commit(Change(puts=[doc("b")]))
+    assert something.acquire(timeout=60)  # connected: it may have missed what came before
+    front.commit(Change(puts=[doc()], tells=["queue"]))
+    assert something.acquire(timeout=60)
+    with pytest.raises(Taken):
+        front.commit(Change(puts=[doc()], tells=["nothing"]))
+    engine.down()
+    engine.up()
+    assert something.acquire(timeout=60)  # after a break
+    other.close()
+    assert told == [[""], ["queue"], [""]]
+
+
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run])
 def test_a_front_awaits_its_commits_in_its_own_loop(engine: Engine, runner: Any) -> None:
     async def main() -> None:

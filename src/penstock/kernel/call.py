@@ -37,6 +37,14 @@ class Long(Exception):
     """What a step is about to do may take longer than a step may work: the engine runs it again, beside its other steps."""
 
 
+class Waiting(Exception):
+    """There is nothing to answer yet: the front runs the operation again when somebody tells of the topic, or at `due`."""
+
+    def __init__(self, topic: str, due: float):
+        self.topic, self.due = topic, due
+        super().__init__(topic)
+
+
 @dataclass(slots=True)
 class Call:
     """All that an operation or a step gets."""
@@ -58,6 +66,8 @@ class Call:
     """The request's headers, for the few operations that answer what was sent."""
     patient: bool = False
     """Whether this step runs beside the others, and may take its time."""
+    arrived: float = 0.0
+    """When the request came, for an operation that is run again because it waits; 0 where nobody waits."""
 
     @property
     def account(self) -> str:
@@ -109,6 +119,20 @@ class Call:
         """
         if not self.patient:
             raise Long
+
+    def tell(self, topic: str) -> None:
+        """Has whoever waits for something of the topic (`Call.wait_for`) look again, once the change is durable."""
+        self.change.tells.append(topic)
+
+    def wait_for(self, topic: str, most_s: float, due: float | None = None) -> None:
+        """Called where there is nothing to answer yet: waits until the topic is told of, or until `due`, for at most so long.
+
+        Gives: nothing, where the time is over, or where nobody waits (another operation or a step asks).
+        Raises: Waiting.
+        """
+        end = self.arrived + most_s
+        if self.arrived and self.now < end:
+            raise Waiting(topic, end if due is None else min(due, end))
 
     def emit(
         self, source: str, detail_type: str, detail: Mapping[str, Any], resources: list[str] | None = None

@@ -1,3 +1,3 @@
 """The services. To add one: a folder of the one shape (house.md), and its name here."""
 
-SERVICES = ("sagemaker", "sagemaker-metrics", "s3", "sts", "iam", "logs", "ecr", "kms", "resourcegroupstaggingapi")
+SERVICES = ("sagemaker", "sagemaker-metrics", "s3", "sts", "iam", "logs", "ecr", "kms", "sqs", "resourcegroupstaggingapi")

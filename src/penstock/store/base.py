@@ -75,6 +75,10 @@ class Store(Protocol):
         """The same, awaited in an event loop: the way of fronts, which costs no thread switch."""
         ...
 
+    def hear(self, heard: Callable[[Sequence[str]], None]) -> None:
+        """`heard` is called (from any thread) with the `tells` of changes that became durable, of whatever process."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -194,7 +194,7 @@ def _filters(query: Query) -> tuple[list[str], dict[str, Any]]:
             if value and column in ("parent", "status", "label"):
                 where.append(f"{column} <> ''")  # said so that the planner may use the index that leaves empty ones out
             given[column] = value
-    for column in ("created", "updated"):
+    for column in ("created", "updated", "rank"):
         for sign, bound in ((">", f"{column}_after"), ("<", f"{column}_before")):
             if getattr(query, bound) is not None:
                 where.append(f"{column} {sign} :{bound}")

@@ -18,10 +18,13 @@ HEAD = struct.Struct(">IQ")
 NUMBER_BYTES = 8
 FRAME_BYTES = 64 * 1024 * 1024
 """A change may not be larger, encoded."""
+TOLD = 0
+"""The number of a frame that answers no change: it holds topics (`Change.tells`), or, at first, a front's name."""
 PATH_BYTES = 100
 """What a socket's address holds, with a little room."""
 
 _fault = msgspec.msgpack.Decoder(tuple[str, list[str]])
+_topics = msgspec.msgpack.Decoder(list[str])
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -85,6 +88,11 @@ def fault(error: Exception) -> tuple[str, list[str]]:
         return "Unmet", [error.bucket, error.key]
     text = str(error) if isinstance(error, StoreFailed) else f"{type(error).__name__}: {error}"
     return "StoreFailed", [text.encode(errors="replace").decode()]
+
+
+def topics(body: bytes) -> list[str]:
+    """The topics that a TOLD frame holds."""
+    return _topics.decode(body)
 
 
 def outcome(body: bytes) -> Exception | None:

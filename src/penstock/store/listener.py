@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from penstock.store.frames import HEAD, NUMBER_BYTES, Frames, address, fault, frame
+from penstock.store.frames import HEAD, NUMBER_BYTES, TOLD, Frames, address, fault, frame
 from penstock.store.records import Change, StoreFailed
 
 _change = msgspec.msgpack.Decoder(Change)
@@ -28,6 +28,7 @@ class Commits(Protocol):
     def submit_once(
         self, change: Change, change_id: str, settle: Callable[[Any, Exception | None], None], flush: Callable[[], None]
     ) -> None: ...
+    def hear(self, heard: Callable[[Sequence[str]], None]) -> None: ...
 
 
 class WriterServer:
@@ -48,6 +49,7 @@ class WriterServer:
         self._path.chmod(0o600)
         self._socket.listen(128)
         self._thread.start()
+        self._writer.hear(self._tell)
 
     def close(self) -> None:
         """Drops the fronts; what they have in flight they send to the next engine."""
@@ -72,6 +74,14 @@ class WriterServer:
             with self._lock:
                 self._links.add(link)
             link.thread.start()
+
+    def _tell(self, topics: Sequence[str]) -> None:
+        """Tells every front of topics; who waits for one may be at any of them."""
+        told = frame(TOLD, list(topics))
+        with self._lock:
+            links = list(self._links)
+        for link in links:
+            link.tell(told)
 
     def _forget(self, link: _Link) -> None:
         with self._lock:
@@ -118,6 +128,11 @@ class _Link:
             self.flush()
             return
         self._writer.submit_once(change, f"{self._client}:{number}", partial(self._settle, number), self.flush)
+
+    def tell(self, told: bytearray) -> None:
+        with self._lock:
+            self._answers += told
+        self.flush()
 
     def _settle(self, number: int, _: Any, error: Exception | None) -> None:
         answer = HEAD.pack(NUMBER_BYTES, number) if error is None else frame(number, fault(error))

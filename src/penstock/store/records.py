@@ -246,6 +246,8 @@ class Change(msgspec.Struct, kw_only=True):
     rows: list[Row] = msgspec.field(default_factory=list)
     reads: list[Document] = msgspec.field(default_factory=list)
     """Documents that were only looked at, and must still be at the version seen (else Stale)."""
+    tells: list[str] = msgspec.field(default_factory=list)
+    """Whom to tell of it, by topic, once it is durable: those who wait for something to come (Store.hear)."""
 
     def __bool__(self) -> bool:
         return bool(self.puts or self.deletes or self.wakes or self.events or self.rows)
@@ -301,6 +303,8 @@ class Query(msgspec.Struct, kw_only=True):
     created_before: float | None = None
     updated_after: float | None = None
     updated_before: float | None = None
+    rank_after: float | None = None
+    rank_before: float | None = None
     order: str = "created"
     """"created", "updated", "name", "status", "label" or "rank"; ties by name."""
     descending: bool = False

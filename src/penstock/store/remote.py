@@ -12,13 +12,13 @@ import itertools
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import cast
 
 from penstock.store import changes
-from penstock.store.frames import Frames, address, frame, outcome
+from penstock.store.frames import TOLD, Frames, address, frame, outcome, topics
 from penstock.store.listener import WriterServer
 from penstock.store.records import Change, Unavailable
 
@@ -60,6 +60,7 @@ class RemoteWriter(asyncio.Protocol):
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
+        self._hearers: list[Callable[[Sequence[str]], None]] = []
 
     # --- living
     def attach(self) -> None:
@@ -100,6 +101,11 @@ class RemoteWriter(asyncio.Protocol):
         future: asyncio.Future[None] = running.create_future()
         self._send(*self._prepared(change, future))
         return future
+
+    def hear(self, heard: Callable[[Sequence[str]], None]) -> None:
+        """`heard` is called in the writer's event loop with the topics that the engine tells of; "" for any of them, after a
+        break in which it may have told of some."""
+        self._hearers.append(heard)
 
     def close(self) -> None:
         """Lets go of the connection; what waits fails as Unavailable."""
@@ -163,14 +169,21 @@ class RemoteWriter(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._frames, self._transport = Frames(), cast(asyncio.WriteTransport, transport)
-        self._transport.write(frame(0, self._client))
+        self._transport.write(frame(TOLD, self._client))
         for pending in self._pending.values():
             self._transport.write(pending.frame)
+        self._tell(("",))
 
     def data_received(self, data: bytes) -> None:
         for number, body in self._frames.feed(data):
-            if pending := self._pending.pop(number, None):
+            if number == TOLD:
+                self._tell(topics(body))
+            elif pending := self._pending.pop(number, None):
                 pending.settle(outcome(body))
+
+    def _tell(self, told: Sequence[str]) -> None:
+        for heard in self._hearers:
+            heard(told)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -154,6 +154,7 @@ class Submits(Protocol):
 
     def submit(self, change: Change) -> Future[None]: ...
     def commit_async(self, change: Change) -> Awaitable[None]: ...
+    def hear(self, heard: Callable[[Sequence[str]], None]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -172,6 +173,9 @@ class SqliteStore(SqliteReads):
 
     def commit_async(self, change: Change) -> Awaitable[None]:
         return self.writer.commit_async(change)
+
+    def hear(self, heard: Callable[[Sequence[str]], None]) -> None:
+        self.writer.hear(heard)
 
     def close(self) -> None:
         self.writer.close()
@@ -217,5 +221,6 @@ class SqliteWork:
         """Without a change, losing it to a crash costs one more look, so it does not wait for the disk."""
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()
-        self._writer.put(Job(apply, counted(change, future), durable=bool(change), wakes=bool(change.wakes)))
+        settle = counted(change, future)
+        self._writer.put(Job(apply, settle, durable=bool(change), wakes=bool(change.wakes), tells=change.tells))
         return future

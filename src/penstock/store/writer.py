@@ -13,7 +13,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,13 +37,14 @@ Settle = Callable[[Any, Exception | None], None]
 class Job:
     """Something to run in a transaction, and whom to tell: `settle(result, error)`, then `flush()` once for all."""
 
-    __slots__ = ("apply", "durable", "error", "flush", "result", "settle", "wakes")
+    __slots__ = ("apply", "durable", "error", "flush", "result", "settle", "tells", "wakes")
 
     def __init__(
         self, apply: Callable[[Run], Any], settle: Settle, *, durable: bool = True, wakes: bool = False,
-        flush: Callable[[], None] | None = None,
+        flush: Callable[[], None] | None = None, tells: Sequence[str] = (),
     ):  # fmt: skip
         self.apply, self.settle, self.durable, self.wakes, self.flush = apply, settle, durable, wakes, flush
+        self.tells = tells
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -59,6 +60,7 @@ class Writer:
         self._connection = open_writing(path)
         self._sync = True
         self._heard: list[Callable[[], None]] = []
+        self._hearers: list[Callable[[Sequence[str]], None]] = []
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
@@ -71,7 +73,8 @@ class Writer:
         """Commits the change durably; see Store.submit."""
         future = _future()
         settle = counted(change, future)
-        self.put(Job(lambda run: changes.apply(run, change, self._now()), settle, wakes=bool(change.wakes)))
+        wakes = bool(change.wakes)
+        self.put(Job(lambda run: changes.apply(run, change, self._now()), settle, wakes=wakes, tells=change.tells))
         return future
 
     def commit(self, change: Change) -> None:
@@ -86,7 +89,7 @@ class Writer:
         self.put(
             Job(
                 lambda run: changes.apply_once(run, change, self._now(), change_id), settle,
-                wakes=bool(change.wakes), flush=flush,
+                wakes=bool(change.wakes), flush=flush, tells=change.tells,
             )
         )  # fmt: skip
 
@@ -109,6 +112,10 @@ class Writer:
     def listen(self, heard: Callable[[], None]) -> None:
         """`heard` is called in the writer's thread after each transaction that brought wakes: it must be quick."""
         self._heard.append(heard)
+
+    def hear(self, heard: Callable[[Sequence[str]], None]) -> None:
+        """`heard` is called in the writer's thread with the topics of each transaction: it must be quick."""
+        self._hearers.append(heard)
 
     def close(self) -> None:
         """Commits what waits, then lets go of the database."""
@@ -186,6 +193,9 @@ class Writer:
         if any(job.wakes and job.error is None for job in jobs):
             for heard in self._heard:
                 heard()
+        if topics := list(dict.fromkeys(topic for job in jobs if job.error is None for topic in job.tells)):
+            for told in self._hearers:
+                told(topics)
 
     def _sync_if(self, durable: bool) -> None:
         if durable != self._sync:

@@ -67,8 +67,16 @@ def _refusal(operation: Operation, sentences: list[str]) -> Invalid:
         constraint = constraint.removeprefix("Member ").replace(" pattern: ", " ")
         member = where.rpartition(" at ")[2]
         return Invalid(code, f"Invalid parameter at {member} failed to satisfy constraint: '{constraint}'")
+    if service.name == "sqs":
+        return _sqs(sentences[0])
     plural = "" if len(sentences) == 1 else "s"
     return Invalid(code, f"{len(sentences)} validation error{plural} detected: {'; '.join(sentences)}")
+
+
+def _sqs(sentence: str) -> Invalid:
+    """SQS says in words of its own what is missing; its model has no other constraints."""
+    member = sentence.partition(" failed to satisfy constraint: ")[0].rpartition(" at ")[2].strip("'").rpartition(".")[2]
+    return Invalid("MissingParameter", f"The request must contain the parameter {member[:1].upper()}{member[1:]}.")
 
 
 def _s3(operation: Operation) -> Complain:
@@ -142,6 +150,8 @@ def _xml_body(shape: Any) -> Complain | None:
 
 _OPEN_WORDS = frozenset(("Event", "BucketLocationConstraint", "FilterRuleName", "Permission"))
 """Words of which S3 knows more than the model, or says more than that they are unknown."""
+_SQS_WORDS = frozenset(("QueueAttributeName", "MessageSystemAttributeName", "MessageSystemAttributeNameForSends"))
+"""Names of attributes: the model has a queue's where a message's may stand, too; SQS says itself which it does not know."""
 
 
 def _must(holds: bool) -> None:
@@ -347,7 +357,7 @@ def _sentences(shape: Any) -> Sentences | None:
 
 def _texts(shape: Any) -> Sentences | None:
     length, pattern = _lengths(shape), shape.metadata.get("pattern")
-    if getattr(shape, "enum", None):
+    if getattr(shape, "enum", None) and shape.name not in _SQS_WORDS:
         allowed = frozenset(shape.enum)
         sentence = f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"
         return lambda value: [] if value in allowed or not isinstance(value, str) else [sentence]

@@ -1,0 +1,1 @@
+"""Messages: sent, received, deleted, hidden for longer, alone and by tens."""
