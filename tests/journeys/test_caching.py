@@ -92,3 +92,19 @@ def test_steps_are_tried_again_cached_and_selected_as_the_script_says(v2: Desk, 
     wrong = programs.own("explain", moved["arn"], "Nobody")
     assert (wrong.code, "has no step 'Nobody'" in wrong.err) == (2, True)
     assert programs.own("explain", "nowhere").code == 2
+
+    plan = json.loads(programs.own("plan", "Cached", "--json").out)
+    assert [(step["step"], step["expected"]) for step in plan["steps"]] == [("Prepare", "hit"), ("Train", "hit")]
+    drawn = programs.own("plan", "Cached").out
+    assert "At AWS: $0." in drawn
+    assert "2 x" not in drawn
+    assert "1 x ml.m5.large" in drawn
+    absent = programs.own("plan", "Absent")
+    assert (absent.code, "There is no script and no pipeline 'Absent'. The pipelines: Cached" in absent.err) == (2, True)
+    unknown = programs.own("plan", "Cached", "-p", "Eta=1")
+    assert (unknown.code, "Unknown parameter 'Eta'. Cached has no parameters." in unknown.err) == (2, True)
+    bill = json.loads(programs.own("cost", first["arn"], "--json").out)
+    assert [len(step["jobs"]) for step in sorted(bill["steps"], key=lambda step: step["step"])] == [1, 3]
+    assert bill["usd"] == pytest.approx(sum(step["usd"] for step in bill["steps"]))
+    assert 0 < bill["usd"] < 0.1
+    assert "AWS would have billed $0." in programs.own("cost", again["arn"].rpartition("/")[2]).out

@@ -22,6 +22,8 @@ COMMANDS = {
     "down": "family.down",
     "demo": "demo.demo",
     "run": "pipelines.run",
+    "plan": "plan.plan",
+    "cost": "costs.cost",
     "explain": "explain.explain",
     "exec": "world.exec_",
     "env": "world.env",

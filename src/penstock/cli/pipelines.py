@@ -15,9 +15,10 @@ import typer
 from rich.console import Console
 
 from penstock import Refused
-from penstock.cli import dag, world
+from penstock.cli import costs, dag, world
 from penstock.cli.clients import Clients, answering
 from penstock.cli.world import DataOption
+from penstock.settings import Settings
 
 console = Console(highlight=False)
 
@@ -44,23 +45,12 @@ def run(
     Exit code: 0 when the execution succeeded, 1 when it failed or was stopped, 2 when there was nothing to run, 3 when the server
     stopped answering: the execution goes on after `penstock up`.
     """
-    parameters = [_pair(text) for text in parameter or []]
+    given = pairs(parameter)
+    parameters = [{"Name": name, "Value": value} for name, value in given.items()]
     settings = world.settings_of(data)
     about = world.ensure_up(settings, quiet=as_json)
-    if not script.exists():
-        raise Refused(f"There is no script {script}.")
     clients = Clients(settings, about)
-    began = time.time()
-    try:
-        ran = subprocess.run(
-            [_python(python), str(script), *(arguments or [])],
-            env=world.program_environment(settings, about),
-            stdout=sys.stderr if as_json else None,
-        )
-    except OSError as fault:
-        raise Refused(f"{python!r} cannot be run: {fault.strerror}.") from None
-    if ran.returncode:
-        raise Refused(f"{script} ended with exit code {ran.returncode}.{_sdk_hint(script, _python(python))}")
+    began = run_script(settings, about, script, arguments, python, as_json)
     arns = started(clients, began, pipeline)
     if not arns:
         name = pipeline or only_upserted(clients, began, script)
@@ -68,9 +58,38 @@ def run(
     elif parameters:
         console.print("[yellow]The script started the pipeline itself: the parameters given here had no say.[/yellow]")
     results = [follow(clients, arn, as_json) for arn in arns]
+    for arn, result in zip(arns, results, strict=True):
+        told = costs.billed(settings, arn)
+        if as_json:
+            result["Cost"] = told
+        elif told is not None:
+            costs.print_total(told)
     if as_json:
         print(json.dumps(results[0] if len(results) == 1 else results, indent=2, default=str))
     raise typer.Exit(0 if all(r["PipelineExecutionStatus"] == "Succeeded" for r in results) else 1)
+
+
+def run_script(
+    settings: Settings, about: dict[str, Any], script: Path, arguments: list[str] | None, python: str, quiet: bool
+) -> float:  # fmt: skip
+    """Runs a script that upserts pipelines; gives the moment at which it began.
+
+    Raises: Refused where it cannot be run, or fails.
+    """
+    if not script.exists():
+        raise Refused(f"There is no script {script}.")
+    began = time.time()
+    try:
+        ran = subprocess.run(
+            [_python(python), str(script), *(arguments or [])],
+            env=world.program_environment(settings, about),
+            stdout=sys.stderr if quiet else None,
+        )
+    except OSError as fault:
+        raise Refused(f"{python!r} cannot be run: {fault.strerror}.") from None
+    if ran.returncode:
+        raise Refused(f"{script} ended with exit code {ran.returncode}.{_sdk_hint(script, _python(python))}")
+    return began
 
 
 def follow(clients: Clients, arn: str, as_json: bool) -> dict[str, Any]:
@@ -151,11 +170,20 @@ def parameters_of(clients: Clients, name: str) -> list[str]:
     return [each["Name"] for each in json.loads(told["PipelineDefinition"]).get("Parameters", [])]
 
 
-def _pair(text: str) -> dict[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise Refused(f"-p takes Name=value, not {text!r}.")
-    return {"Name": name, "Value": value}
+def pairs(texts: list[str] | None) -> dict[str, str]:
+    """Parameters as -p gives them.
+
+    Raises: Refused.
+    """
+    given: dict[str, str] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise Refused(f"-p takes Name=value, not {text!r}.")
+        if name in given:
+            raise Refused(f"Duplicate parameter name '{name}'.")
+        given[name] = value
+    return given
 
 
 def _sdk_hint(script: Path, python: str) -> str:

@@ -11,7 +11,6 @@ from penstock.kernel.errors import ServiceError, invalid
 from penstock.kernel.pages import cut
 from penstock.services.sagemaker.people import author
 from penstock.services.sagemaker.pipelines import cache
-from penstock.services.sagemaker.pipelines.cachekeys import MODES
 from penstock.services.sagemaker.pipelines.checks import Malformed
 from penstock.services.sagemaker.pipelines.definition import MAX_BYTES, Definition, parse
 from penstock.services.sagemaker.pipelines.events import move_execution, tell_execution
@@ -163,7 +162,7 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
     definition = parse(version.body["PipelineDefinition"])
     values = _parameter_values(call, definition)
     name = ids.word(12)
-    body = _execution_body(call, pipeline, version) | {"_parameters": values, "_cache": _cache_mode(call, pipeline)}
+    body = _execution_body(call, pipeline, version) | {"_parameters": values, "_cache": cache.mode_of(call, pipeline)}
     arn = EXECUTION.arn_of(call, name, pipeline=pipeline.name)
     execution = EXECUTION.create(call, name, body=body, status="Executing", parent=pipeline.name, arn=arn)
     _resolve_experiment(call, execution, definition)
@@ -368,14 +367,6 @@ def _parameter_values(call: Call, definition: Definition) -> dict[str, Any]:
         return definition.values(given)
     except Malformed as fault:
         raise invalid(str(fault)) from None
-
-
-def _cache_mode(call: Call, pipeline: Document) -> str:
-    """How the pipeline's steps are cached: by its tag, else by the server's setting."""
-    mode = call.app.store.tags(pipeline.arn).get(cache.TAG, call.app.settings.cache)
-    if mode not in MODES:
-        raise invalid(f"The tag {cache.TAG} of pipeline '{pipeline.arn}' is '{mode}'; it must be {', '.join(MODES)}.")
-    return mode
 
 
 def _execution_body(call: Call, pipeline: Document, version: Document) -> dict[str, Any]:

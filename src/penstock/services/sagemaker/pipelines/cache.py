@@ -19,7 +19,7 @@ from typing import Any
 from penstock.kernel import staging
 from penstock.kernel.buckets import parse_uri
 from penstock.kernel.call import Call
-from penstock.kernel.errors import ServiceError
+from penstock.kernel.errors import ServiceError, invalid
 from penstock.kernel.shapes import fit
 from penstock.services.sagemaker.jobs import plain_uri
 from penstock.services.sagemaker.pipelines import cachekeys, jobs
@@ -38,6 +38,17 @@ NEIGHBOURS = 5
 """With how many earlier results a miss is compared, to tell the nearest."""
 SHOWN = 300
 """How much of a value is kept to be shown."""
+
+
+def mode_of(call: Call, pipeline: Document) -> str:
+    """How the pipeline's steps are cached: by its tag, else by the server's setting.
+
+    Raises: ServiceError for a tag that is no way.
+    """
+    mode = call.app.store.tags(pipeline.arn).get(TAG, call.app.settings.cache)
+    if mode not in cachekeys.MODES:
+        raise invalid(f"The tag {TAG} of pipeline '{pipeline.arn}' is '{mode}'; it must be {', '.join(cachekeys.MODES)}.")
+    return mode
 
 
 @dataclass(slots=True)

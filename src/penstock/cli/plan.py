@@ -1,0 +1,126 @@
+"""plan: what a pipeline would do, take and cost at AWS, before it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from penstock import Refused, server
+from penstock.cli import pipelines, world
+from penstock.cli.clients import Clients
+from penstock.cli.costs import money
+from penstock.cli.world import DataOption
+from penstock.kernel.errors import ServiceError
+from penstock.services.sagemaker.pipelines import plan as plans
+from penstock.services.sagemaker.pipelines.checks import Malformed
+from penstock.services.sagemaker.pipelines.definition import parse
+from penstock.services.sagemaker.pipelines.state import PIPELINE
+from penstock.settings import Settings
+from penstock.store.records import Document
+
+console = Console(highlight=False)
+STYLES = {"runs": "cyan", "unknown": "yellow", "decided": "yellow", "fails": "red", "hit": "green", "skipped": "dim", "at once": "dim"}
+WORDS = {"unknown": "runs, or hit", "decided": "decided later"}
+
+
+def plan(
+    what: Annotated[str, typer.Argument(metavar="SCRIPT|PIPELINE", help="A script that upserts a pipeline, or a pipeline's name.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments for the script.")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", help="A pipeline parameter: Name=value. Repeatable.")
+    ] = None,
+    pipeline: Annotated[str | None, typer.Option(help="Which pipeline to plan, when the script upserts several.")] = None,
+    python: Annotated[
+        str, typer.Option(help="The interpreter for the script.", show_default="the python on PATH")
+    ] = "python",
+    as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Tell what a pipeline would do: its steps, what the cache has of them, their instances, time and price at AWS.
+
+    Nothing is started, unless the script itself starts its pipeline. Times are those of earlier runs on this machine.
+    """
+    given = pipelines.pairs(parameter)
+    settings = world.settings_of(data)
+    about = world.ensure_up(settings, quiet=as_json)
+    name = what
+    if Path(what).is_file():
+        clients = Clients(settings, about)
+        began = pipelines.run_script(settings, about, Path(what), arguments, python, as_json)
+        if pipelines.started(clients, began, pipeline):
+            Console(stderr=True).print("[yellow]The script started the pipeline itself: it runs.[/yellow]")
+        name = pipeline or pipelines.only_upserted(clients, began, Path(what))
+    told = planned(settings, name, given)
+    if as_json:
+        print(json.dumps(told, indent=2))
+    else:
+        _draw(told)
+
+
+def planned(settings: Settings, name: str, given: dict[str, str]) -> dict[str, Any]:
+    """The plan of a pipeline of the person's own account.
+
+    Raises: Refused with a sentence.
+    """
+    account = world.credentials(settings)["account"]
+    with server.at_store(settings) as app:
+        stand_in = Document(kind=PIPELINE.kind, account=account, region=settings.region, name=name)
+        call = app.step_call(stand_in, app.clock.now())
+        call.patient = True
+        found = PIPELINE.find(call, name)
+        if found is None:
+            there = ", ".join(sorted(each.name for each in PIPELINE.all(call))[:20]) or "none"
+            raise Refused(f"There is no script and no pipeline {name!r}. The pipelines: {there}.")
+        version = plans.version_of(call, found)
+        try:
+            return plans.plan(call, found, version, given)
+        except Malformed as fault:
+            known = ", ".join(parse(version.body["PipelineDefinition"]).parameters) or "no parameters"
+            raise Refused(f"{str(fault).rstrip('.')}. {name} has {known}.") from None
+        except ServiceError as fault:
+            raise Refused(fault.message) from None
+
+
+def _draw(told: dict[str, Any]) -> None:
+    console.print(f"[bold]Pipeline {escape(told['pipeline'])}[/bold]  version {told['version']}  [dim]cache {told['cache']}[/dim]")
+    if told["parameters"]:
+        shown = ", ".join(f"{name}={value}" for name, value in told["parameters"].items())
+        console.print(escape(shown), style="dim", soft_wrap=True)
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
+    for column in ("step", "type", "after", "expected", "instances", "last time", "at AWS"):
+        table.add_column(column, justify="right" if column in ("last time", "at AWS") else "left")
+    for step in told["steps"]:
+        style = STYLES[step["expected"]]
+        table.add_row(
+            ("" if step["reached"] else "? ") + step["step"], step["type"], ", ".join(step["after"]),
+            f"[{style}]{WORDS.get(step['expected'], step['expected'])}[/{style}]", _instances(step),
+            "" if not step["jobs"] else "never run" if step["last_s"] is None else f"{step['last_s']:.0f} s",
+            "" if not step["jobs"] else money(step["usd"]),
+        )  # fmt: skip
+    console.print(table)
+    for step in told["steps"]:
+        console.print(f"[bold]{step['step']}[/bold]  {escape(step['why'])}.", soft_wrap=True)
+    _total(told)
+
+
+def _instances(step: dict[str, Any]) -> str:
+    if not step["jobs"]:
+        return ""
+    uses = [f"{use['instances'] or '?'} x {use['instance_type'] or '?'}" for use in step["uses"]] or ["?"]
+    return ", ".join(uses) + (f", up to {step['jobs']} jobs" if step["type"] == "Tuning" else "")
+
+
+def _total(told: dict[str, Any]) -> None:
+    most = f", with the branches that are decided later at most {money(told['usd_most'])}" if told["usd_most"] > told["usd"] else ""
+    console.print(f"[bold]At AWS: {money(told['usd'])}[/bold]{most}.", soft_wrap=True)
+    if told["unknown"]:
+        console.print(f"[yellow]Not known, and not in it: {', '.join(told['unknown'])}.[/yellow]", soft_wrap=True)
+    for kind in told["unpriced"]:
+        console.print(f"[yellow]There is no price for {escape(kind)}.[/yellow]", soft_wrap=True)
+    console.print(f"Prices: {told['prices']}", style="dim", soft_wrap=True)
