@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import cache, control, demo, s3, size, start, steps, transform
+from bench import cache, control, demo, s3, size, start, steps, transform, tuning
 from bench.world import Row, family
 
-PARTS = ("start", "steps", "cache", "demo", "control", "s3", "transform")
+PARTS = ("start", "steps", "cache", "demo", "control", "s3", "transform", "tuning")
 """What `make bench` measures; `size` takes long, and is asked for by name."""
 
 
@@ -52,6 +52,8 @@ def main() -> None:
                     rows += s3.measure(made, given.peers)
                 case "transform":
                     rows += transform.measure(made)
+                case "tuning":
+                    rows += tuning.measure(made)
     show(rows)
     given.json.parent.mkdir(parents=True, exist_ok=True)
     about = {

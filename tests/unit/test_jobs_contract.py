@@ -13,7 +13,7 @@ from penstock.runs.base import RunState
 from penstock.services.sagemaker import contract, jobs
 from penstock.services.sagemaker.instances import GIB, Machine, clamp, machine_of
 from penstock.services.sagemaker.processing import rules as processing
-from penstock.services.sagemaker.training import metrics
+from penstock.services.sagemaker.training import expressions, metrics
 from penstock.services.sagemaker.training import rules as training
 from penstock.services.sagemaker.training.state import move_on
 from penstock.settings import Settings
@@ -352,7 +352,7 @@ def log_file(tmp_path: Path, *lines: str) -> str:
     return str(file)
 
 
-@pytest.mark.parametrize("find", [metrics.scrape, metrics.scrape_apart])
+@pytest.mark.parametrize("find", [metrics.scrape, expressions.scrape_apart])
 def test_metrics_are_the_numbers_that_expressions_find(tmp_path: Path, find):
     file = log_file(
         tmp_path, "[0]#011validation-rmse:3.5", "other", "[1]#011validation-rmse:2.5e-1", "validation-rmse:nan"
@@ -364,10 +364,38 @@ def test_metrics_are_the_numbers_that_expressions_find(tmp_path: Path, find):
 
 
 def test_an_expression_that_is_none_or_never_ends_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(metrics, "TIME_S", 0.5)
+    monkeypatch.setattr(expressions, "TIME_S", 0.5)
     file = log_file(tmp_path, "a" * 60 + "!")
-    assert metrics.scrape_apart([file], [{"Name": "bad", "Regex": "("}]) == {}
-    assert metrics.scrape_apart([file], [{"Name": "slow", "Regex": "((a+)+)$"}]) == {}
+    assert expressions.scrape_apart([file], [{"Name": "bad", "Regex": "("}]) == {}
+    assert expressions.scrape_apart([file], [{"Name": "slow", "Regex": "((a+)+)$"}]) == {}
+
+
+@pytest.mark.parametrize(
+    ("expression", "quick"),
+    [
+        (r"score: ([0-9.]+)", True),
+        (r"validation:auc=(\S+);", True),
+        (r"(?:loss|error)=(.*?);", True),
+        ("(", True),  # finds nothing
+        (r".*\[[0-9]+\].*#011validation-auc:([0-9.]+).*", False),
+        (r"((a+)+)$", False),
+        (r"(?:a|aa)+$", False),
+        (r"(a*)\1$", False),
+        ("a?" * 30 + "a" * 30, False),
+        ("(?:a|a)" * 30 + "b", False),
+        (r"(?=(a+)+$)", False),
+        (r"(a{1,5}){1,5}$", False),
+    ],
+)
+def test_expressions_that_may_take_long_are_searched_for_apart(tmp_path: Path, expression: str, quick: bool):
+    file = log_file(tmp_path, "a" * 60)
+    assert expressions.quick([file], [{"Name": "x", "Regex": expression}]) is quick
+
+
+def test_one_long_line_is_searched_apart_by_what_short_ones_are_not(tmp_path: Path):
+    definitions = [{"Name": "x", "Regex": r"score: (.*) of (.*);"}]
+    assert expressions.quick([log_file(tmp_path, *["a" * 40] * 3)], definitions)
+    assert not expressions.quick([log_file(tmp_path, "a" * 1000)], definitions)
 
 
 # --- what is shown

@@ -9,7 +9,7 @@ from penstock.kernel.call import Call
 from penstock.runs.base import Environment, ImageError, Input, Instance, Output, RunState
 from penstock.services.sagemaker import contract, jobs
 from penstock.services.sagemaker.instances import clamp, machine_of
-from penstock.services.sagemaker.training import metrics, rules, spot
+from penstock.services.sagemaker.training import expressions, metrics, rules, spot
 from penstock.services.sagemaker.training.state import GROUP, JOB, WAITING, move_on
 from penstock.store.records import Document, Points
 
@@ -208,9 +208,10 @@ def read_metrics(call: Call, document: Document) -> metrics.Series:
         str(logs.file(document.account, document.region, GROUP, jobs.stream_name(document, host.name)))
         for host in rules.hosts_of(body)
     ]
-    if not trusted or metrics.size_bytes(files) > metrics.QUICK_BYTES:
+    quick = metrics.size_bytes(files) <= metrics.QUICK_BYTES if trusted else expressions.quick(files, definitions)
+    if not quick:
         call.take_time()
-    return metrics.scrape(files, definitions) if trusted else metrics.scrape_apart(files, definitions)
+    return metrics.scrape(files, definitions) if trusted or quick else expressions.scrape_apart(files, definitions)
 
 
 def _builtin(call: Call, uri: str) -> list[dict[str, str]]:

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -21,7 +20,6 @@ QUICK_BYTES = 256 << 10
 LINE_CHARS = 4096
 POINTS = 5000
 """Kept of one metric: the last ones."""
-TIME_S = 5.0
 
 Series = dict[str, list[tuple[float, float, float]]]
 """Points (moment, value, step) of each metric."""
@@ -43,24 +41,6 @@ def scrape(files: Sequence[str], definitions: Sequence[Mapping[str, str]]) -> Se
                 points = series.setdefault(name, [])
                 points.append((moment, value, float(len(points))))
     return {name: points[-POINTS:] for name, points in series.items()}
-
-
-def scrape_apart(files: Sequence[str], definitions: Sequence[Mapping[str, str]]) -> Series:
-    """The same in a process of its own, which gets a few seconds; nothing is found when it needs more."""
-    question = json.dumps({"files": list(files), "definitions": [dict(definition) for definition in definitions]})
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", __file__],
-            input=question,
-            capture_output=True,
-            text=True,
-            timeout=TIME_S,
-            env={},
-        )
-        found = json.loads(done.stdout)
-    except (subprocess.TimeoutExpired, ValueError):
-        return {}
-    return {name: [(point[0], point[1], point[2]) for point in points] for name, points in found.items()}
 
 
 def size_bytes(files: Iterable[str]) -> int:
