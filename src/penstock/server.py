@@ -35,6 +35,9 @@ from penstock.blobs.files import FileBlobs
 from penstock.connections import Connection, Watch
 from penstock.doorway import Doorway
 from penstock.front import Front
+from penstock.functions.desk import Desk
+from penstock.functions.dispatcher import Dispatcher
+from penstock.functions.remote import RemoteFunctions
 from penstock.kernel import accounts, upkeep
 from penstock.kernel.app import App
 from penstock.kernel.clock import SystemClock
@@ -48,6 +51,9 @@ from penstock.runs.layers import make_layer
 from penstock.runs.local import LocalExecutor
 from penstock.search.base import LateSearch
 from penstock.services import SERVICES
+from penstock.services.lambda_.api import CONCURRENCY
+from penstock.services.lambda_.invoking.engine import ref_of
+from penstock.services.lambda_.workers import Workers
 from penstock.services.sagemaker import contract
 from penstock.services.sagemaker.jobs import recover, run_ref
 from penstock.settings import Settings
@@ -77,6 +83,10 @@ def front_socket(settings: Settings) -> Path:
 
 def porter_socket(settings: Settings) -> Path:
     return settings.data / "sockets" / "porter.sock"
+
+
+def invoke_socket(settings: Settings) -> Path:
+    return settings.data / "sockets" / "invoke.sock"
 
 
 def doorway_socket(settings: Settings) -> Path:
@@ -211,8 +221,10 @@ def run_engine(settings: Settings) -> None:
             engine.nudge(ref).add_done_callback(lambda told: _tell_again(told, ended, run))
 
     app.runs.listen(ended)
+    app.functions = desk = functions_of(app, lambda key: engine.nudge(ref_of(key)))
     recover(app)
     upkeep.begin(store, app.clock.now())
+    desk.start()
     engine.start()
     serving = WriterServer(writer, writer_socket(settings))
     serving.start()
@@ -221,8 +233,19 @@ def run_engine(settings: Settings) -> None:
     finally:
         serving.close()
         engine.stop()
+        desk.close()
         app.runs.close()
         store.close()
+
+
+def functions_of(app: App, ended: Callable[[str], Any]) -> Desk:
+    """The functions' workers: they are runs, and their end is heard of as that of runs."""
+    workers, settings = Workers(app), app.settings
+    dispatcher = Dispatcher(
+        app.runs, workers.make, workers.forget, settings.data / "functions", settings.lambda_idle_s, CONCURRENCY, ended
+    )
+    app.runs.listen(dispatcher.heard)
+    return Desk(dispatcher, settings.data / "sockets")
 
 
 def _tell_again(told: Future[None], tell: Callable[[str], None], run: str) -> None:
@@ -243,6 +266,7 @@ def run_front(settings: Settings, listening: socket.socket, number: int) -> None
         store = SqliteStore(database(settings), writer)
         app = app_of(settings, store)
         app.images = images_of(settings)  # to refuse an unknown image at once; the engine builds them
+        app.functions = RemoteFunctions(invoke_socket(settings))
         try:
             await serve_front(
                 Front(app, porter.Porter(porter_socket(settings))),

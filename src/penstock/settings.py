@@ -68,6 +68,10 @@ class Settings:
         "The part of their training time that managed spot jobs are billed for (BillableTimeInSeconds). At AWS it is what spot "
         "capacity costs at the moment, of the on-demand price; 0.3 is 70 % off.",
     )
+    lambda_idle_s: float = knob(600.0, "How long a function's worker is kept warm that nobody needs.")
+    lambda_retry_s: float = knob(
+        60.0, "Pause before the first retry of an asynchronous invocation; twice as long before the second, as at AWS."
+    )
     keep_events_days: float = knob(7.0, "How long the outbox keeps events (0: for ever).")
     keep_points_days: float = knob(455.0, "How long metric points are kept, as at CloudWatch (0: for ever).")
     keep_logs_days: float = knob(0.0, "After how many days without a line a log stream goes (0: as its group says).")

@@ -29,10 +29,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "blobs": (ROOT,),
     "runs": (ROOT,),
     "search": (ROOT,),
+    "functions": (ROOT, "guests", "runs.base", "runs.handout"),
     "serving": (ROOT, "store.records", "runs.base", "blobs.base"),
     "kernel": (ROOT, "wire", "store.base", "store.records"),
     "services": (
         *(ROOT, "kernel", "store.records", "runs.base", "blobs.base", "blobs.checksums", "serving.base", "search.base"),
+        "functions.base",
     ),
     "console": (ROOT, "kernel"),
     "settings": (ROOT,),
@@ -307,11 +309,15 @@ def test_every_folder_of_a_service_is_listed_and_every_listed_one_is_there() -> 
         assert folders == set(getattr(package, "FOLDERS", ()))
 
 
+def _package_of(service: str) -> str:
+    return PACKAGES.get(service, service.replace("-", "_"))
+
+
 def test_every_step_of_an_engine_is_for_a_kind_of_its_own_service() -> None:
     for module in modules():
         if module.startswith("penstock.services.") and module.endswith(".engine"):
             for kind in importlib.import_module(module).STEPS:
-                assert kind.partition(".")[0].replace("-", "_") == service_of(module), f"{module}: {kind}"
+                assert _package_of(kind.partition(".")[0]) == service_of(module), f"{module}: {kind}"
 
 
 # --- habits

@@ -46,6 +46,8 @@ class App:
     """runs.base.Images"""
     layers: list[str] = field(default_factory=list)
     """What every job finds in its root beside its image: `RunSpec.layers`."""
+    functions: Any = None
+    """functions.base.Functions"""
     search: Any = None
     """search.base.LateSearch"""
     nudge: Callable[[Any], Any] | None = None

@@ -6,7 +6,7 @@ What a call has put into its change, it reads back: `find` looks there first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,8 @@ class Call:
     """The run whose socket the request came from."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """The request's headers, for the few operations that answer what was sent."""
+    later: Callable[[], Awaitable[dict[str, Any]]] | None = None
+    """What the front awaits, once the change is committed, for the reply: what a function of the user's answers, say."""
     patient: bool = False
     """Whether this step runs beside the others, and may take its time."""
     arrived: float = 0.0

@@ -105,6 +105,8 @@ class RunSpec:
     grace_s: float = 120.0
     network: bool = True
     """Whether Penstock's two ports are reachable inside. Other networks never are, but by the doorway."""
+    doors: dict[str, int] = field(default_factory=dict)
+    """Further ports on 127.0.0.1 that are answered from outside, by the name of the socket file of whoever answers there."""
     port: int | None = None
     """Set for a program that serves: sockets that can connect to it inside are handed to the router."""
     share: str = "jobs"
@@ -198,6 +200,13 @@ class Images(Protocol):
 
     def check(self, uri: str) -> None:
         """Builds nothing. Raises ImageError for a URI that nothing stands for."""
+        ...
+
+    def lacks(self, uri: str) -> str:
+        """Why an image has another Python here than it asks for; empty where it has its own, or may get it yet.
+
+        Raises: ImageError.
+        """
         ...
 
     def held(self) -> list[Held]:

@@ -138,6 +138,7 @@ class Attempt:
     def _make_network(self) -> None:
         setup = self.order.setup
         ports = {"front": setup.api_port, "doorway": setup.doorway_port} if self.spec.network and setup.sockets else {}
+        ports |= self.spec.doors if setup.sockets else {}
         self.namespaces = network.name_namespaces([i.host for i in self.spec.instances])
         network.open_ports(self.namespaces, ports)
         for namespace in self.namespaces:

@@ -1,3 +1,6 @@
 """The services. To add one: a folder of the one shape (house.md), and its name here."""
 
-SERVICES = ("sagemaker", "sagemaker-metrics", "s3", "sts", "iam", "logs", "ecr", "kms", "sqs", "resourcegroupstaggingapi")
+SERVICES = (
+    *("sagemaker", "sagemaker-metrics", "s3", "sts", "iam", "logs", "ecr", "kms", "lambda", "sqs"),
+    "resourcegroupstaggingapi",
+)

@@ -125,6 +125,16 @@ class Environments:
             return False
         return find_interpreter(wanted, self._environ, self._pythons) is not None
 
+    def lacks(self, wanted: Wanted, tried: bool) -> str:
+        """Why there is no interpreter of the version that is wanted; empty where there is one, or one can be fetched.
+
+        Takes: `tried`, whether fetching one was tried already.
+        """
+        if (self._fetch_python and not tried) or find_interpreter(wanted.python, self._environ, self._pythons):
+            return ""
+        why = "it could not be fetched" if self._fetch_python else "PENSTOCK_PYTHON_DOWNLOADS says not to fetch one"
+        return f"there is no Python {wanted.python} (looked on PATH, in pyenv, among uv's own), and {why}."
+
     def build(self, wanted: Wanted, progress: Progress, again: bool = False) -> Made:
         """Builds the environment, or waits for the process that is building it.
 

@@ -221,6 +221,17 @@ class LocalImages:
         """Raises: ImageError for a URI that nothing stands for. Nothing is built."""
         self._resolve(uri)
 
+    def lacks(self, uri: str) -> str:
+        """Why an image has another Python here than it asks for; empty where it has its own, or may get it yet.
+
+        Raises: ImageError for a URI that nothing stands for.
+        """
+        wanted = self._resolve(uri).wanted
+        made = self._environments.read(self._environments.digest(wanted))
+        if made is not None and minor_of(made.python) == wanted.python:
+            return ""
+        return self._environments.lacks(wanted, made is not None)
+
     def packages(self) -> tuple[dict[str, str], list[str]]:
         """Variables for pip and uv inside a sandbox, and the local folders they name."""
         read, indexes = self._indexes
@@ -268,7 +279,7 @@ class LocalImages:
                 return self._from_added(uri, added[name])
         tags = {(t.repository, t.tag): t for t in TAGS}
         for tag in (parsed.tag, strip_suffix(parsed.tag)):
-            if row := tags.get((parsed.name, tag)):
+            if row := tags.get((parsed.repository, tag)) or tags.get((parsed.name, tag)):
                 return _from_tag(row, uri)
         if parsed.name == "python":
             match = _PYTHON_TAG.match(parsed.tag)

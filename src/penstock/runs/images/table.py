@@ -239,6 +239,12 @@ BASE_PYTHON = tuple(
     for short, minor in (("38", "3.8"), ("310", "3.10"), ("311", "3.11"), ("312", "3.12"))
 )
 
+LAMBDA = tuple(
+    Tag("lambda/python", minor, "lambda", minor, minor, (), ("boto3", "botocore", "urllib3"), {},
+        "docs.aws.amazon.com/lambda/latest/dg/lambda-python.html: holds boto3 and botocore")
+    for minor in ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+)
+
 _PYTORCH_ENV = {**_C_LOCALE, **_SM, "DLC_CONTAINER_TYPE": "training",
                 "SAGEMAKER_TRAINING_MODULE": "sagemaker_pytorch_container.training:main"}
 _PYTORCH_REST = ("boto3", "click", "cloudpickle", "cryptography", "fsspec", "h5py", "imageio", "joblib", "packaging",
@@ -278,7 +284,7 @@ PYTORCH = (
     *_pytorch("2.8.0", "3.12", "2.8.0", "0.23.0", "numpy"),
 )
 
-TAGS = (*SKLEARN, *XGBOOST, *PYTORCH, *BASE_PYTHON)
+TAGS = (*SKLEARN, *XGBOOST, *PYTORCH, *BASE_PYTHON, *LAMBDA)
 
 ML = ("numpy>=1.26", "pandas>=2.2", "scikit-learn>=1.5", "xgboost-cpu>=3.0", "scipy", "pyarrow>=18", "boto3",
       "requests", "joblib", "PyYAML")

@@ -1,0 +1,129 @@
+"""AWS's Runtime API, as the program in a worker's sandbox asks it: one small HTTP/1.1 exchange after another.
+
+    GET  /2018-06-01/runtime/invocation/next              waits for the next invocation
+    POST /2018-06-01/runtime/invocation/<id>/response     what the handler returned
+    POST /2018-06-01/runtime/invocation/<id>/error        its error
+    POST /2018-06-01/runtime/init/error                   there is no handler
+
+Whatever it sends is a stranger's: heads and bodies have limits, and an answer counts only for the invocation that the worker has.
+
+Source: docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+HEAD_BYTES = 16 * 1024
+ANSWER_BYTES = 6 * 1024 * 1024 + 100
+"""AWS's limit of a response; more than its size is read of none."""
+BODY_BYTES = 64 << 20
+PREFIX = "/2018-06-01/runtime/"
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    size_bytes: int
+    """Of the body, of which a larger one than ANSWER_BYTES is not kept."""
+
+
+class Answering(Protocol):
+    """What answers one worker's requests."""
+
+    async def next(self) -> tuple[Mapping[str, str], bytes] | None:
+        """The next invocation; None when the worker is to end."""
+        ...
+
+    def answered(self, request_id: str, asked: Asked) -> bool: ...
+    def failed(self, request_id: str, asked: Asked) -> bool: ...
+    def failed_init(self, asked: Asked) -> None: ...
+
+
+class Malformed(Exception):
+    """No request of this API."""
+
+
+async def serve(worker: Answering, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers one connection until it ends."""
+    try:
+        while (asked := await read(reader)) is not None:
+            await _answer(worker, asked, writer)
+    except (Malformed, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        pass
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def read(reader: asyncio.StreamReader) -> Asked | None:
+    """The next request; None at the connection's end.
+
+    Raises: Malformed.
+    """
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as ended:
+        if ended.partial:
+            raise
+        return None
+    lines = head.decode("latin-1").split("\r\n")
+    words = lines[0].split(" ")
+    if len(words) != 3 or len(head) > HEAD_BYTES:
+        raise Malformed
+    headers = {}
+    for line in lines[1:-2]:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    text = headers.get("content-length", "0")
+    if not text.isdecimal() or int(text) > BODY_BYTES or "transfer-encoding" in headers:
+        raise Malformed
+    size = int(text)
+    if size <= ANSWER_BYTES:
+        return Asked(words[0], words[1], headers, await reader.readexactly(size), size)
+    left = size
+    while left:
+        piece = await reader.read(min(left, 1 << 20))
+        if not piece:
+            return None
+        left -= len(piece)
+    return Asked(words[0], words[1], headers, b"", size)
+
+
+async def _answer(worker: Answering, asked: Asked, writer: asyncio.StreamWriter) -> None:
+    path = asked.path.removeprefix(PREFIX)
+    kind, _, rest = path.partition("/")
+    request_id, _, what = rest.partition("/")
+    if path == asked.path:
+        await _reply(writer, 404, {}, b"{}")
+    elif (asked.method, path) == ("GET", "invocation/next"):
+        found = await worker.next()
+        if found is None:
+            raise Malformed
+        await _reply(writer, 200, found[0], found[1])
+    elif asked.method == "POST" and path == "init/error":
+        worker.failed_init(asked)
+        await _reply(writer, 202, {}, b'{"status":"OK"}')
+    elif asked.method == "POST" and kind == "invocation" and what in ("response", "error"):
+        known = worker.answered(request_id, asked) if what == "response" else worker.failed(request_id, asked)
+        told = b'{"status":"OK"}' if known else b'{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}'
+        await _reply(writer, 202 if known else 400, {}, told)
+    else:
+        await _reply(writer, 404, {}, b"{}")
+
+
+async def _reply(writer: asyncio.StreamWriter, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    lines = [f"HTTP/1.1 {status} .", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join([*lines, "", ""]).encode("latin-1", "replace") + body)
+    await writer.drain()

@@ -1,0 +1,141 @@
+"""Archives of code: taken in, looked over without being unpacked, kept as objects, and shown by an address.
+
+Nothing is unpacked here: that is done in the sandbox.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import zipfile
+from collections.abc import Iterable, Mapping
+from typing import Any, BinaryIO
+
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from penstock.kernel import auth, buckets
+from penstock.kernel.call import Call, Caller
+from penstock.kernel.errors import ServiceError
+from penstock.runs.base import Input
+from penstock.services.lambda_.state import refused
+from penstock.store.records import GLOBAL, Document, ObjectDelete, ObjectPut, ObjectRow, Part
+
+UNPACKED_BYTES = 262_144_000
+MEMBERS = 200_000
+OWNER = "lambda"
+"""The account whose buckets hold code: nobody's."""
+ADDRESS_S = 600
+
+
+def bucket_of(region: str) -> str:
+    return f"awslambda-{region}-tasks"
+
+
+def take(call: Call, given: Mapping[str, Any], key: str, what: str) -> dict[str, Any]:
+    """Takes an archive in, as bytes or from S3, and keeps it under a key, in the call's change.
+
+    Gives: Key, Sha256 (base64) and Size.
+    Raises: ServiceError InvalidParameterValueException.
+    """
+    if given.get("ZipFile") is not None and given.get("S3Bucket"):
+        raise refused("Please do not provide other FunctionCode parameters when providing a ZipFile.")
+    if given.get("ZipFile") is not None:
+        pieces: Iterable[bytes] = [given["ZipFile"]]
+    elif given.get("S3Bucket") and given.get("S3Key"):
+        pieces = _fetch(call, given)
+    else:
+        raise refused(f"Please provide a source for {what}.")
+    receiver = call.app.blobs.receive(())
+    try:
+        for piece in pieces:
+            receiver.write(piece)
+        received = receiver.finish()
+        check(io.BytesIO(received.inline) if received.inline is not None else call.app.blobs.path(received.sha256))
+    except (ServiceError, OSError):
+        receiver.abandon()
+        raise
+    parts = [] if received.inline is not None else [Part(received.sha256, received.size_bytes)]
+    row = ObjectRow(
+        bucket=bucket_of(call.region), key=key, modified=call.now, size_bytes=received.size_bytes, etag=received.md5,
+        inline=received.inline, parts=parts, meta={"ContentType": "application/zip"},
+    )  # fmt: skip
+    call.row(ObjectPut(row=row))
+    sha256 = base64.b64encode(bytes.fromhex(received.sha256)).decode()
+    return {"Key": key, "Sha256": sha256, "Size": received.size_bytes}
+
+
+def drop(call: Call, code: Mapping[str, Any]) -> None:
+    call.row(ObjectDelete(bucket=bucket_of(call.region), key=code["Key"]))
+
+
+def _fetch(call: Call, given: Mapping[str, Any]) -> Iterable[bytes]:
+    params = {"Bucket": given["S3Bucket"], "Key": given["S3Key"]}
+    if given.get("S3ObjectVersion"):
+        params["VersionId"] = given["S3ObjectVersion"]
+    try:
+        body: Any = call.other("s3", "GetObject", **params)["Body"]
+    except ServiceError as fault:
+        raise refused(
+            f"Error occurred while GetObject. S3 Error Code: {fault.code}. S3 Error Message: {fault.message}"
+        ) from None
+    return [body] if isinstance(body, bytes) else body
+
+
+def check(file: BinaryIO | str) -> None:
+    """Raises: ServiceError for what is no archive, or would be too large."""
+    try:
+        with zipfile.ZipFile(file) as packed:
+            members = packed.infolist()
+            size_bytes = sum(member.file_size for member in members)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError):
+        raise refused("Could not unzip uploaded file. Please check your file, then try to upload again.") from None
+    if not members:
+        raise refused("Uploaded file must be a non-empty zip")
+    if size_bytes > UNPACKED_BYTES or len(members) > MEMBERS:
+        raise refused(f"Unzipped size must be smaller than {UNPACKED_BYTES} bytes")
+
+
+def input_of(call: Call, code: Mapping[str, Any], region: str, target: str) -> Input:
+    """An archive as an input of a run.
+
+    Raises: ServiceError where it is not there any more.
+    """
+    row = call.app.store.object(bucket_of(region), code["Key"])
+    if row is None:
+        raise ServiceError("ServiceException", "The code of the function is not there any more.", 500)
+    if row.inline is not None:
+        return Input(target, data=row.inline)
+    call.app.blobs.touch(row.parts[0].sha256)
+    return Input(target, blob=call.app.blobs.path(row.parts[0].sha256))
+
+
+def address(call: Call, code: Mapping[str, Any], region: str) -> str:
+    """An address at which the archive can be had for ten minutes, signed by the account that holds code."""
+    name = bucket_of(region)
+    bucket = call.find(buckets.ref_of(name))
+    key = call.find(auth.key_ref(bucket.body["_signer"])) if bucket else None
+    if key is None:
+        return ""
+    host = call.headers.get("host") or f"{call.app.settings.host}:{call.app.settings.port}"
+    request = AWSRequest("GET", f"http://{host}/{name}/{code['Key']}")
+    S3SigV4QueryAuth(
+        Credentials(key.name, key.body["SecretAccessKey"]), "s3", region, ADDRESS_S
+    ).add_auth(request)
+    return str(request.url)
+
+
+def establish(call: Call) -> None:
+    """Has a bucket for code, and a key that signs its addresses, in the call's change, where there is none yet."""
+    name = bucket_of(call.region)
+    if call.find(buckets.ref_of(name)) is not None:
+        return
+    key = auth.make_key(Caller(account=OWNER, arn=f"arn:aws:iam::{OWNER}:root"), call.now)
+    call.put(key)
+    call.put(
+        Document(
+            kind=buckets.KIND, account=GLOBAL, region=GLOBAL, name=name, parent=OWNER, created=call.now,
+            body={"Name": name, "BucketRegion": call.region, "_settings": {}, "_signer": key.name},
+        )
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Layers: archives that lie in /opt of the functions that name them."""

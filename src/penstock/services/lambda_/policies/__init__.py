@@ -1,0 +1,1 @@
+"""Permissions on functions: statements of a policy a qualifier, kept and shown."""

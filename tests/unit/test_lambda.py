@@ -1,0 +1,387 @@
+"""Functions, versions, aliases, layers and policies, as a client sees them; no function runs here."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import urllib.request
+import zipfile
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from penstock.functions.base import Outcome
+from penstock.kernel import invocations
+from penstock.kernel.errors import ServiceError
+from penstock.store.records import Document, Query
+from tests.conftest import Boto, World
+
+CODE = "def handler(event, context):\n    return event\n"
+
+
+def zipped(**files: str) -> bytes:
+    """An archive; two underscores in a name stand for a dot."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as packed:
+        for name, text in files.items():
+            packed.writestr(name.replace("__", "."), text)
+    return held.getvalue()
+
+
+ZIP = zipped(app__py=CODE)
+
+
+class Lambda:
+    """A function's life in a world without HTTP; the engine's looks are by hand."""
+
+    def __init__(self, world: World):
+        self.world = world
+        self.role = world("iam", "ListRoles")["Roles"][0]["Arn"]
+
+    def __call__(self, operation: str, **params: Any) -> dict[str, Any]:
+        return self.world("lambda", operation, **params)
+
+    def create(self, name: str = "f", **members: Any) -> dict[str, Any]:
+        given = {
+            "FunctionName": name,
+            "Runtime": "python3.12",
+            "Handler": "app.handler",
+            "Role": self.role,
+            "Code": {"ZipFile": ZIP},
+        }
+        return self("CreateFunction", **(given | members))
+
+    def document(self, name: str = "f") -> Document:
+        found = next(d for d in self.world.app.store.page(Query(kind="lambda.function")) if d.name == name)
+        return found
+
+    def settle(self, name: str = "f") -> None:
+        """What the engine does when the runtime is there."""
+        document = self.document(name)
+        call = self.world.app.step_call(document, self.world.app.clock.now())
+        self.world.app.modules("lambda", "engine")[0].end(call, document, "")
+        self.world.app.store.commit(call.change)
+
+
+@pytest.fixture
+def lam(world: World) -> Lambda:
+    return Lambda(world)
+
+
+def refusal(act: Any) -> tuple[str, str]:
+    with pytest.raises(ServiceError) as told:
+        act()
+    return told.value.code, told.value.message
+
+
+def test_a_function_is_shown_with_its_defaults_and_pending(lam: Lambda) -> None:
+    made = lam.create(Environment={"Variables": {"A_B": "1"}})
+    assert made["FunctionArn"] == "arn:aws:lambda:us-east-1:123456789012:function:f"
+    assert (made["State"], made["StateReasonCode"], made["Version"]) == ("Pending", "Creating", "$LATEST")
+    assert (made["Timeout"], made["MemorySize"], made["CodeSize"]) == (3, 128, len(ZIP))
+    assert made["CodeSha256"] == base64.b64encode(hashlib.sha256(ZIP).digest()).decode()
+    lam.settle()
+    found = lam("GetFunctionConfiguration", FunctionName="f")
+    assert found["State"] == "Active"
+    assert "StateReason" not in found
+    assert found["Environment"] == {"Variables": {"A_B": "1"}}
+
+
+@pytest.mark.parametrize("name", ["f", "123456789012:function:f", "arn:aws:lambda:us-east-1:123456789012:function:f"])
+def test_a_function_is_found_by_its_name_or_arn(lam: Lambda, name: str) -> None:
+    lam.create()
+    assert lam("GetFunctionConfiguration", FunctionName=name)["FunctionName"] == "f"
+
+
+@pytest.mark.parametrize(("members", "told"), [
+    ({"Runtime": "nodejs20.x"}, "The runtime nodejs20.x is not run here"),
+    ({"Timeout": 901}, "less than or equal to 900"),
+    ({"MemorySize": 10241}, "less than or equal to 10240"),
+    ({"Role": "arn:aws:iam::123456789012:role/nobody"}, "The role defined for the function cannot be assumed by Lambda."),
+    ({"Code": {"ZipFile": b"no zip"}}, "Could not unzip uploaded file"),
+    ({"Code": {}}, "Please provide a source for the function code."),
+    ({"Code": {"S3Bucket": "nowhere", "S3Key": "x"}}, "S3 Error Code: NoSuchBucket"),
+    ({"Environment": {"Variables": {"AWS_REGION": "x"}}}, "Reserved keys used in this request: AWS_REGION"),
+    ({"Environment": {"Variables": {"LONG": "x" * 5000}}}, "exceeded the 4KB limit"),
+    ({"Environment": {"Variables": {"NUL": "a\0b"}}}, "contains the key 'NUL'"),
+    ({"Layers": ["arn:aws:lambda:us-east-1:123456789012:layer:none:1"]}, "does not exist."),
+    ({"Handler": None}, "Handler is mandatory"),
+])  # fmt: skip
+def test_what_no_function_can_be_is_refused(lam: Lambda, members: dict[str, Any], told: str) -> None:
+    given = {name: value for name, value in members.items() if value is not None}
+    if "Handler" in members:
+        code, message = refusal(
+            lambda: lam("CreateFunction", FunctionName="f", Runtime="python3.12", Role=lam.role, Code={"ZipFile": ZIP})
+        )
+    else:
+        code, message = refusal(lambda: lam.create(**given))
+    assert code == "InvalidParameterValueException"
+    assert told in message
+
+
+def test_an_archive_that_claims_too_much_is_refused(lam: Lambda) -> None:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("app.py", "w") as member:
+        for _ in range(300):
+            member.write(bytes(1 << 20))
+    assert "Unzipped size must be smaller than" in refusal(lambda: lam.create(Code={"ZipFile": held.getvalue()}))[1]
+
+
+def test_code_comes_from_s3_and_can_be_fetched_again(client: Boto) -> None:
+    client("s3").create_bucket(Bucket="code-of-lambda")
+    client("s3").put_object(Bucket="code-of-lambda", Key="a/code.zip", Body=ZIP)
+    client("lambda").create_function(
+        FunctionName="f", Runtime="python3.11", Handler="app.handler", Role=client.role, Tags={"a": "b"},
+        Code={"S3Bucket": "code-of-lambda", "S3Key": "a/code.zip"},
+    )  # fmt: skip
+    found = client("lambda").get_function(FunctionName="f")
+    assert found["Tags"] == {"a": "b"}
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(found["Code"]["Location"]) as answer:
+        assert answer.read() == ZIP
+    assert all("awslambda" not in bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"])
+
+
+def test_an_update_changes_the_revision_and_is_in_progress_until_the_engine_saw_it(lam: Lambda) -> None:
+    before = lam.create()
+    assert "currently in the following state: Pending" in refusal(lambda: lam("UpdateFunctionCode", FunctionName="f", ZipFile=ZIP))[1]
+    lam.settle()
+    after = lam("UpdateFunctionConfiguration", FunctionName="f", Timeout=10, Environment={"Variables": {}})
+    assert (after["Timeout"], after["LastUpdateStatus"]) == (10, "InProgress")
+    assert after["RevisionId"] != before["RevisionId"]
+    assert refusal(lambda: lam("UpdateFunctionCode", FunctionName="f", ZipFile=ZIP))[0] == "ResourceConflictException"
+    lam.settle()
+    stale = {"FunctionName": "f", "Timeout": 11, "RevisionId": before["RevisionId"]}
+    assert refusal(lambda: lam("UpdateFunctionConfiguration", **stale))[0] == "PreconditionFailedException"
+    assert lam("UpdateFunctionCode", FunctionName="f", ZipFile=zipped(app__py="x = 1"), DryRun=True)["CodeSize"] != len(ZIP)
+    assert lam("GetFunctionConfiguration", FunctionName="f")["CodeSize"] == len(ZIP)
+
+
+def test_versions_are_what_the_function_was_and_are_not_made_twice(lam: Lambda) -> None:
+    lam.create()
+    lam.settle()
+    first = lam("PublishVersion", FunctionName="f", Description="one")
+    again = lam("PublishVersion", FunctionName="f", Description="one")
+    assert (first["Version"], again["Version"], first["FunctionArn"][-4:]) == ("1", "1", ":f:1")
+    lam("UpdateFunctionCode", FunctionName="f", ZipFile=zipped(app__py="x = 1"))
+    lam.settle()
+    assert lam("PublishVersion", FunctionName="f")["Version"] == "2"
+    listed = lam("ListVersionsByFunction", FunctionName="f")["Versions"]
+    assert [each["Version"] for each in listed] == ["$LATEST", "1", "2"]
+    assert lam("GetFunctionConfiguration", FunctionName="f", Qualifier="1")["CodeSha256"] == first["CodeSha256"]
+
+
+def test_aliases_name_versions_and_share_calls_between_two(lam: Lambda) -> None:
+    lam.create()
+    lam.settle()
+    lam("PublishVersion", FunctionName="f", Description="one")
+    lam("PublishVersion", FunctionName="f", Description="two")
+    weights = {"AdditionalVersionWeights": {"2": 0.1}}
+    made = lam("CreateAlias", FunctionName="f", Name="live", FunctionVersion="1", RoutingConfig=weights)
+    assert made["AliasArn"].endswith(":function:f:live")
+    assert lam("GetAlias", FunctionName="f", Name="live")["RoutingConfig"] == weights
+    assert lam("GetFunctionConfiguration", FunctionName="f:live")["Version"] == "1"
+    assert refusal(lambda: lam("DeleteFunction", FunctionName="f", Qualifier="2"))[0] == "ResourceConflictException"
+    assert "RoutingConfig" not in lam("UpdateAlias", FunctionName="f", Name="live", FunctionVersion="2", RoutingConfig={})
+    lam("DeleteFunction", FunctionName="f", Qualifier="1")
+    assert refusal(lambda: lam("CreateAlias", FunctionName="f", Name="x", FunctionVersion="1"))[0] == "ResourceNotFoundException"
+    lam("DeleteAlias", FunctionName="f", Name="live")
+    assert lam("ListAliases", FunctionName="f")["Aliases"] == []
+
+
+def test_a_deleted_function_leaves_nothing(lam: Lambda) -> None:
+    lam.create(Publish=True, Tags={"a": "b"})
+    lam("DeleteFunction", FunctionName="f")
+    assert refusal(lambda: lam("GetFunction", FunctionName="f")) == (
+        "ResourceNotFoundException", "Function not found: arn:aws:lambda:us-east-1:123456789012:function:f"
+    )  # fmt: skip
+    assert lam("ListFunctions", FunctionVersion="ALL")["Functions"] == []
+    assert lam.create()["Version"] == "$LATEST"
+
+
+def test_layers_have_versions_and_functions_keep_them(lam: Lambda) -> None:
+    content = {"ZipFile": zipped(python__lib="")}
+    one = lam("PublishLayerVersion", LayerName="libs", Content=content, CompatibleRuntimes=["python3.12"])
+    assert (one["Version"], one["LayerArn"][-10:]) == (1, "layer:libs")
+    two = lam("PublishLayerVersion", LayerName="libs", Content=content, CompatibleRuntimes=["python3.9"])
+    assert [each["Version"] for each in lam("ListLayerVersions", LayerName="libs")["LayerVersions"]] == [2, 1]
+    assert lam("ListLayers")["Layers"][0]["LatestMatchingVersion"]["Version"] == 2
+    assert "is for the runtimes python3.9" in refusal(lambda: lam.create(Layers=[two["LayerVersionArn"]]))[1]
+    made = lam.create(Layers=[one["LayerVersionArn"]])
+    assert made["Layers"][0]["Arn"] == one["LayerVersionArn"]
+    lam("DeleteLayerVersion", LayerName="libs", VersionNumber=1)
+    assert refusal(lambda: lam("GetLayerVersion", LayerName="libs", VersionNumber=1))[0] == "ResourceNotFoundException"
+    assert lam("PublishLayerVersion", LayerName="libs", Content=content)["Version"] == 3
+
+
+def test_a_policy_holds_statements_by_their_ids(lam: Lambda) -> None:
+    lam.create()
+    given = {"FunctionName": "f", "StatementId": "s1", "Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com"}
+    statement = json.loads(lam("AddPermission", **given, SourceArn="arn:aws:events:us-east-1:123456789012:rule/r")["Statement"])
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert statement["Condition"] == {"ArnLike": {"AWS:SourceArn": "arn:aws:events:us-east-1:123456789012:rule/r"}}
+    assert refusal(lambda: lam("AddPermission", **given))[0] == "ResourceConflictException"
+    assert json.loads(lam("GetPolicy", FunctionName="f")["Policy"])["Statement"] == [statement]
+    lam("RemovePermission", FunctionName="f", StatementId="s1")
+    assert refusal(lambda: lam("GetPolicy", FunctionName="f"))[0] == "ResourceNotFoundException"
+
+
+def test_reserved_concurrency_leaves_a_hundred_for_the_others(lam: Lambda) -> None:
+    lam.create()
+    assert lam("PutFunctionConcurrency", FunctionName="f", ReservedConcurrentExecutions=900)["ReservedConcurrentExecutions"] == 900
+    told = refusal(lambda: lam("PutFunctionConcurrency", FunctionName="f", ReservedConcurrentExecutions=901))[1]
+    assert "below its minimum value of [100]" in told
+    assert lam("GetFunction", FunctionName="f")["Concurrency"] == {"ReservedConcurrentExecutions": 900}
+
+
+def test_event_invoke_configurations_are_kept_by_qualifier(lam: Lambda) -> None:
+    lam.create()
+    made = lam("PutFunctionEventInvokeConfig", FunctionName="f", MaximumRetryAttempts=1)
+    assert (made["MaximumRetryAttempts"], made["FunctionArn"][-9:]) == (1, "f:$LATEST")
+    queue = {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}}
+    changed = lam("UpdateFunctionEventInvokeConfig", FunctionName="f", DestinationConfig=queue)
+    assert (changed["MaximumRetryAttempts"], changed["DestinationConfig"]["OnFailure"]) == (1, queue["OnFailure"])
+    wrong = {"OnSuccess": {"Destination": "arn:aws:ec2:us-east-1:123456789012:q"}}
+    assert "is invalid" in refusal(lambda: lam("PutFunctionEventInvokeConfig", FunctionName="f", DestinationConfig=wrong))[1]
+    lam("DeleteFunctionEventInvokeConfig", FunctionName="f")
+    assert refusal(lambda: lam("GetFunctionEventInvokeConfig", FunctionName="f"))[0] == "ResourceNotFoundException"
+
+
+def test_a_payload_that_is_no_json_or_too_large_is_refused(client: Boto) -> None:
+    client("lambda").create_function(
+        FunctionName="f", Runtime="python3.12", Handler="app.handler", Role=client.role, Code={"ZipFile": ZIP}
+    )
+    for payload, kind, code in (
+        (b"{", "RequestResponse", "InvalidRequestContentException"),
+        (b'"' + bytes(262_144).replace(b"\0", b"x") + b'"', "Event", "RequestTooLargeException"),
+    ):
+        with pytest.raises(ClientError) as told:
+            client("lambda").invoke(FunctionName="f", InvocationType=kind, Payload=payload)
+        assert told.value.response["Error"]["Code"] == code
+    assert client("lambda").invoke(FunctionName="f", InvocationType="DryRun")["StatusCode"] == 204
+    with pytest.raises(client("lambda").exceptions.ResourceNotFoundException):
+        client("lambda").invoke(FunctionName="f:nothing")
+
+
+# --- invocations that outlive a crash
+
+
+class Dispatched:
+    """Stands for the dispatcher: what was begun, and what becomes of it."""
+
+    def __init__(self) -> None:
+        self.begun: list[Any] = []
+        self.known: dict[str, Any] = {}
+
+    def begin(self, order: Any) -> None:
+        self.begun.append(order)
+        self.known[order.key] = True
+
+    def look(self, key: str) -> Any:
+        return self.known.get(key, False)
+
+
+@pytest.fixture
+def dispatched(lam: Lambda) -> Dispatched:
+    made = lam.world.app.functions = Dispatched()
+    lam.create()
+    lam.settle()
+    return made
+
+
+def invocation_of(lam: Lambda) -> Document | None:
+    return next(iter(lam.world.app.store.page(Query(kind=invocations.KIND))), None)
+
+
+def end(lam: Lambda, dispatched: Dispatched, **outcome: Any) -> float | None:
+    """The order that was begun last comes to an outcome, and the engine looks."""
+    dispatched.known[dispatched.begun[-1].key] = Outcome(**outcome)
+    document = invocation_of(lam)
+    assert document is not None
+    return lam.world.step(document)
+
+
+def test_an_event_is_tried_three_times_after_errors_with_growing_pauses(lam: Lambda, dispatched: Dispatched) -> None:
+    assert lam("Invoke", FunctionName="f", InvocationType="Event", Payload=b'{"a": 1}')["StatusCode"] == 202
+    document = invocation_of(lam)
+    assert document is not None
+    lam.world.step(document)
+    pauses = [end(lam, dispatched, payload=b'{"errorMessage": "no"}', error="Unhandled")]
+    for _ in range(2):
+        again = invocation_of(lam)
+        assert again is not None
+        again.body["due"] = 0.0
+        call = lam.world.call()
+        call.put(again)
+        lam.world.app.store.commit(call.change)
+        lam.world.step(again)
+        pauses.append(end(lam, dispatched, payload=b'{"errorMessage": "no"}', error="Unhandled"))
+    assert pauses[:2] == [60.0, 120.0]
+    assert [order.payload for order in dispatched.begun] == [b'{"a": 1}'] * 3
+    assert {order.request_id for order in dispatched.begun} == {document.name}
+    assert invocation_of(lam) is None
+
+
+def test_who_waits_for_an_invocation_is_told_and_ends_it(lam: Lambda, dispatched: Dispatched) -> None:
+    call = lam.world.call(service="lambda")
+    name = invocations.name_of("a step")
+    tell = lam.document().ref
+    invocations.begin(call, "f", "{}", name=name, tell=tell)
+    lam.world.app.store.commit(call.change)
+    document = invocation_of(lam)
+    assert document is not None
+    lam.world.step(document)
+    assert invocations.outcome(lam.world.call(), name) is None
+    end(lam, dispatched, payload=b'{"x": 1}')
+    found = invocations.outcome(lam.world.call(), name)
+    assert found is not None
+    assert (found.payload, found.succeeded) == ('{"x": 1}', True)
+    call = lam.world.call()
+    invocations.end(call, name)
+    lam.world.app.store.commit(call.change)
+    assert invocation_of(lam) is None
+
+
+def test_an_attempt_that_was_lost_with_its_worker_is_given_again(lam: Lambda, dispatched: Dispatched) -> None:
+    lam("Invoke", FunctionName="f", InvocationType="Event")
+    document = invocation_of(lam)
+    assert document is not None
+    lam.world.step(document)
+    assert end(lam, dispatched, refused="ServiceException", lost=True) == 0.0
+    lam.world.step(document)
+    assert len({order.key for order in dispatched.begun}) == 2
+    end(lam, dispatched, payload=b"null")
+    assert invocation_of(lam) is None
+
+
+def test_an_invocation_of_no_function_ends_with_the_code_of_invoke(lam: Lambda, dispatched: Dispatched) -> None:
+    call = lam.world.call(service="lambda")
+    invocations.begin(call, "nobody", "{}", name="n1", tell=lam.document().ref)
+    lam.world.app.store.commit(call.change)
+    document = invocation_of(lam)
+    assert document is not None
+    lam.world.step(document)
+    found = invocations.outcome(lam.world.call(), "n1")
+    assert found is not None
+    assert found.error == "ResourceNotFoundException"
+    assert "Function not found" in found.payload
+
+
+def test_a_destination_is_told_what_became_of_an_event(lam: Lambda, dispatched: Dispatched) -> None:
+    lam.create("g")
+    target = "arn:aws:lambda:us-east-1:123456789012:function:g"
+    config = {"OnSuccess": {"Destination": target}}
+    lam("PutFunctionEventInvokeConfig", FunctionName="f", DestinationConfig=config)
+    lam("Invoke", FunctionName="f", InvocationType="Event", Payload=b'{"a": 1}')
+    document = invocation_of(lam)
+    assert document is not None
+    lam.world.step(document)
+    end(lam, dispatched, payload=b'{"done": true}')
+    told = invocation_of(lam)
+    assert told is not None
+    assert told.body["function"] == target
+    record = json.loads(told.body["payload"])
+    assert (record["requestContext"]["condition"], record["requestPayload"]) == ("Success", {"a": 1})
+    assert record["responsePayload"] == {"done": True}
