@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -230,11 +231,21 @@ def test_a_reference_may_stand_for_a_list_or_a_required_structure() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["EMR", "Lambda", "Callback", "QualityCheck", "ClarifyCheck", "AutoML", "EndpointConfig"],
+    ["EMR", "Lambda", "EMRServerless", "AutoML", "Endpoint", "Lineage", "ForEach"],
 )
 def test_steps_of_types_that_are_not_run_yet_are_accepted(kind: str) -> None:
     arguments = {"Anything": {"A": "b"}}
     assert read({"Name": "S", "Type": kind, "Arguments": arguments}).steps["S"].type == kind
+
+
+@pytest.mark.parametrize(("kind", "given", "told"), [
+    ("QualityCheck", {"CheckType": "DATA_BIAS"}, "must be one of DATA_QUALITY, MODEL_QUALITY"),
+    ("ClarifyCheck", {"CheckType": "DATA_BIAS"}, "missing the required argument 'ProcessingResources.ClusterConfig'"),
+    ("EndpointConfig", {}, "missing the required argument 'ProductionVariants'"),
+])  # fmt: skip
+def test_checks_and_configurations_are_checked(kind: str, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(Malformed, match=re.escape(told)):
+        read({"Name": "S", "Type": kind, "Arguments": {"A": "b"}, **given})
 
 
 # --- parameters

@@ -421,9 +421,10 @@ def test_a_property_file_that_cannot_be_read_fails_the_gate_and_says_what_is_the
     ("EMR", "ClientError: A step of the type EMR needs Amazon EMR, which is not on this machine: Penstock does not run it."),
     ("AutoML", "ClientError: A step of the type AutoML needs SageMaker Autopilot, which is not on this machine: "
                "Penstock does not run it."),
-    ("QualityCheck", "ClientError: A step of the type QualityCheck is not run yet."),
-    ("ClarifyCheck", "ClientError: A step of the type ClarifyCheck is not run yet."),
-    ("Callback", "ClientError: A step of the type Callback is not run yet."),
+    ("EMRServerless", "ClientError: A step of the type EMRServerless needs Amazon EMR Serverless, which is not on this machine: "
+                      "Penstock does not run it."),
+    ("Endpoint", "ClientError: A step of the type Endpoint is not run yet: Penstock serves no endpoints yet."),
+    ("Lineage", "ClientError: A step of the type Lineage is not run yet."),
 ])  # fmt: skip
 def test_a_step_of_a_type_that_is_not_run_is_taken_in_a_definition_and_fails_at_once(works: Works, kind: str, told: str) -> None:
     works.create(pipeline({"Name": "Other", "Type": kind, "Arguments": {"ClusterId": "j-1"}}))
@@ -431,6 +432,35 @@ def test_a_step_of_a_type_that_is_not_run_is_taken_in_a_definition_and_fails_at_
     works.look(arn)
     assert works.steps(arn)["Other"]["FailureReason"] == told
     assert works.describe(arn)["PipelineExecutionStatus"] == "Failed"
+
+
+@pytest.mark.parametrize(("kind", "check"), [("QualityCheck", "DATA_QUALITY"), ("ClarifyCheck", "MODEL_BIAS")])
+def test_a_check_is_taken_and_says_what_it_waits_for(works: Works, kind: str, check: str) -> None:
+    step = processing("Check") | {"Type": kind, "CheckType": check, "SkipCheck": False, "RegisterNewBaseline": False}
+    works.create(pipeline(step))
+    arn = works.start()
+    works.look(arn)
+    told = f"ClientError: A step of the type {kind} is not run yet: its engine comes with model monitoring."
+    assert works.steps(arn)["Check"]["FailureReason"] == told
+
+
+def test_a_step_makes_an_endpoint_configuration_for_real(works: Works) -> None:
+    variant = {"VariantName": "a", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    works.create(pipeline(
+        {"Name": "Config", "Type": "EndpointConfig", "Arguments": {"ProductionVariants": [variant], "EndpointConfigName": "mine"}},
+    ))  # fmt: skip
+    arn = works.start()
+    works.look(arn)
+    assert 'Could not find model "arn:aws:sagemaker:us-east-1:123456789012:model/m"' in works.steps(arn)["Config"]["FailureReason"]
+    works("CreateModel", ModelName="m", PrimaryContainer={"Image": "python:3.11"}, ExecutionRoleArn=ROLE)
+    again = works.start()
+    works.look(again)
+    step = works.steps(again)["Config"]
+    assert step["StepStatus"] == "Succeeded", step
+    name = step["Metadata"]["EndpointConfig"]["Arn"].rpartition("/")[2]
+    assert name.startswith("mine-")
+    described = works("DescribeEndpointConfig", EndpointConfigName=name)
+    assert described["ProductionVariants"][0]["ModelName"] == "m"
 
 
 def test_a_job_stopped_by_somebody_else_fails_its_step(works: Works) -> None:

@@ -10,8 +10,9 @@ from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError, invalid
 from penstock.kernel.pages import cut
 from penstock.services.sagemaker.people import author
-from penstock.services.sagemaker.pipelines import cache
-from penstock.services.sagemaker.pipelines.checks import Malformed
+from penstock.services.sagemaker.pipelines import cache, callbacks
+from penstock.services.sagemaker.pipelines.callbacks import CALLBACK
+from penstock.services.sagemaker.pipelines.checks import PARAMETER_TYPES, Malformed
 from penstock.services.sagemaker.pipelines.definition import MAX_BYTES, Definition, parse
 from penstock.services.sagemaker.pipelines.events import move_execution, tell_execution
 from penstock.services.sagemaker.pipelines.expressions import Unresolved, resolve, to_text
@@ -111,8 +112,8 @@ def delete_pipeline(call: Call) -> dict[str, Any]:
         call.delete(document)
     for execution in executions:
         steps = Query(kind=STEP.kind, account=call.account, region=call.region, parent=execution.name, limit=100_000)
-        for step in call.app.store.page(steps):
-            call.delete(step)
+        for document in [*call.app.store.page(steps), *call.app.store.page(callbacks.of_execution(execution))]:
+            call.delete(document)
         call.delete(execution)
     call.delete(pipeline)
     call.row(TagsGone(arn=pipeline.arn))
@@ -265,6 +266,57 @@ def describe_pipeline_definition_for_execution(call: Call) -> dict[str, Any]:
     if version is None:
         raise VERSION.error(VERSION.missing, call, execution.body["_version"])
     return {"PipelineDefinition": version.body["PipelineDefinition"], "CreationTime": version.created}
+
+
+# --- callbacks
+def send_pipeline_execution_step_success(call: Call) -> dict[str, Any]:
+    """Ends the Callback step of a token as succeeded, with its outputs of the types that it declares.
+
+    Raises: ServiceError ResourceNotFound for a token of no step; ConflictException for one that was used, or whose execution has
+        ended; ValidationException for an output that is not of its type.
+    Differs: AWS's sentences for tokens that were used are not known; outputs that the step does not declare are texts.
+    """
+    callback, execution = _waiting(call)
+    given = {each["Name"]: each["Value"] for each in call.params.get("OutputParameters") or []}
+    if len(given) < len(call.params.get("OutputParameters") or []):
+        raise invalid("The names of OutputParameters must be unique.")
+    CALLBACK.move(call, callback, "Completed", _outputs={name: _typed(callback, name, text) for name, text in given.items()})
+    call.wake(execution.ref)
+    return {"PipelineExecutionArn": execution.arn}
+
+
+def send_pipeline_execution_step_failure(call: Call) -> dict[str, Any]:
+    """Ends the Callback step of a token as failed, for the reason given.
+
+    Raises: as SendPipelineExecutionStepSuccess.
+    """
+    callback, execution = _waiting(call)
+    CALLBACK.move(call, callback, "Failed", FailureReason=call.params.get("FailureReason"))
+    call.wake(execution.ref)
+    return {"PipelineExecutionArn": execution.arn}
+
+
+def _waiting(call: Call) -> tuple[Document, Document]:
+    """The callback of a token that was not used yet, and its execution, which has not ended."""
+    callback = CALLBACK.get(call)
+    execution = call.find(Ref(EXECUTION.kind, *callback.body["_execution"]))
+    if execution is None:
+        raise CALLBACK.error(CALLBACK.missing, call, callback.name)
+    if callback.status != "Executing":
+        raise ServiceError("ConflictException", f"The callback token '{callback.name}' was used already.")
+    if execution.status in ENDED:
+        raise ServiceError(
+            "ConflictException", f"Pipeline execution '{execution.arn}' has ended, with the status {execution.status}."
+        )
+    return callback, execution
+
+
+def _typed(callback: Document, name: str, text: str) -> Any:
+    kind = callback.body["_types"].get(name, "String")
+    value = PARAMETER_TYPES[kind].read(text)
+    if value is None:
+        raise invalid(f"The output parameter '{name}' of step '{callback.body['_step']}' is declared as {kind}; '{text}' is none.")
+    return value
 
 
 # --- parts

@@ -44,10 +44,12 @@ PARAMETER_TYPES = {
 }
 
 MAX_DEPTH = 100
-EXECUTED = frozenset({"Processing", "Training", "Tuning", "Transform", "Model", "RegisterModel", "Condition", "Fail"})
+EXECUTED = frozenset({
+    "Processing", "Training", "Tuning", "Transform", "Model", "RegisterModel", "EndpointConfig", "Callback", "Condition", "Fail",
+})  # fmt: skip
 TYPES = EXECUTED | {
-    "Callback", "Lambda", "QualityCheck", "ClarifyCheck", "EMR", "EMRServerless", "AutoML",
-    "EndpointConfig", "Endpoint", "InferenceComponent", "BedrockCustomModel", "BedrockCustomModelDeployment",
+    "Lambda", "QualityCheck", "ClarifyCheck", "EMR", "EMRServerless", "AutoML", "Endpoint",
+    "InferenceComponent", "BedrockCustomModel", "BedrockCustomModelDeployment",
     "BedrockModelImport", "BedrockProvisionedModelThroughput", "Lineage", "NotebookJob", "Job", "Athena", "Cleanup",
     "ForEach", "HubContent",
 }  # fmt: skip
@@ -59,7 +61,25 @@ FOREIGN = {
 }  # fmt: skip
 """Types of steps that are taken in a definition, as at AWS, and need a service that only AWS has."""
 
+NOT_YET = {
+    "QualityCheck": "its engine comes with model monitoring", "ClarifyCheck": "its engine comes with model monitoring",
+    "Endpoint": "Penstock serves no endpoints yet", "InferenceComponent": "Penstock serves no endpoints yet",
+}  # fmt: skip
+"""Types of steps that are to come, and what they wait for."""
+BARE = frozenset({"Callback"})
+"""Types of steps that may do without arguments."""
+CHECK_TYPES = {
+    "QualityCheck": ("DATA_QUALITY", "MODEL_QUALITY"),
+    "ClarifyCheck": ("DATA_BIAS", "MODEL_BIAS", "MODEL_EXPLAINABILITY"),
+}
+OUTPUT_TYPES = ("String", "Integer", "Boolean", "Float")
+MOST_OUTPUTS = 50
+
+JOB_OF_CHECK = ("ProcessingResources.ClusterConfig", "AppSpecification.ImageUri", "RoleArn")
 REQUIRED: dict[str, tuple[str, ...]] = {
+    "QualityCheck": JOB_OF_CHECK,
+    "ClarifyCheck": JOB_OF_CHECK,
+    "EndpointConfig": ("ProductionVariants",),
     "Processing": ("ProcessingResources.ClusterConfig", "AppSpecification.ImageUri", "RoleArn"),
     "Training": ("AlgorithmSpecification", "OutputDataConfig.S3OutputPath", "RoleArn"),
     "Transform": ("ModelName", "TransformInput", "TransformOutput", "TransformResources"),
@@ -75,6 +95,7 @@ CREATED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "Transform": ("CreateTransformJob", ("TransformJobName",)),
     "Model": ("CreateModel", ("ModelName",)),
     "RegisterModel": ("CreateModelPackage", ("ModelPackageName",)),
+    "EndpointConfig": ("CreateEndpointConfig", ("EndpointConfigName",)),
 }
 """The operation that takes a step's arguments, and the members that the engine adds."""
 DURATION = re.compile(r"P?(?=.)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+S)?)?", re.IGNORECASE)
@@ -124,18 +145,42 @@ def check_form(raw: Any, where: str) -> None:
     if kind not in TYPES:
         raise Malformed(f"Step '{name}' has the unknown type '{kind}'; the types are {', '.join(sorted(TYPES))}.")
     arguments = raw.get("Arguments")
-    if not isinstance(arguments, dict) and (kind in EXECUTED or arguments is not None):
+    if not isinstance(arguments, dict) and (kind in EXECUTED - BARE or arguments is not None):
         raise Malformed(
             f"Step '{name}' is missing its 'Arguments'."
             if arguments is None
             else f"The 'Arguments' of step '{name}' must be an object."
         )
+    check_members(name, kind, raw)
     if kind == "Condition" and not isinstance(raw["Arguments"].get("Conditions", []), list):
         raise Malformed(f"The 'Conditions' of step '{name}' must be a list.")
     for member, most in (("DisplayName", 256), ("Description", 3072)):
         text = raw.get(member) or ""
         if not isinstance(text, str) or len(text) > most:
             raise Malformed(f"The {member} of step '{name}' must be a text of at most {most} characters.")
+
+
+def check_members(name: str, kind: str, raw: dict[str, Any]) -> None:
+    """Refuses what stands beside a step's arguments and means nothing: its queue, the outputs it declares, its type of check."""
+    if kind == "Callback" and not (isinstance(raw.get("SqsQueueUrl"), str) or function_of(raw.get("SqsQueueUrl"))):
+        raise Malformed(f"Step '{name}' is missing its 'SqsQueueUrl'.")
+    if kind in CHECK_TYPES and raw.get("CheckType") not in CHECK_TYPES[kind]:
+        raise Malformed(
+            f"Step '{name}' has the CheckType '{raw.get('CheckType')}'; it must be one of {', '.join(CHECK_TYPES[kind])}."
+        )
+    outputs = raw.get("OutputParameters") or []
+    if not isinstance(outputs, list) or len(outputs) > MOST_OUTPUTS:
+        raise Malformed(f"The OutputParameters of step '{name}' must be a list of at most {MOST_OUTPUTS}.")
+    seen: set[str] = set()
+    for output in outputs:
+        named = output.get("OutputName") if isinstance(output, dict) else None
+        if not isinstance(named, str) or not named or output.get("OutputType") not in OUTPUT_TYPES:
+            raise Malformed(
+                f"An output parameter of step '{name}' needs an 'OutputName' and an 'OutputType', one of {', '.join(OUTPUT_TYPES)}."
+            )
+        if named in seen:
+            raise Malformed(f"Step '{name}' has two output parameters '{named}'.")
+        seen.add(named)
 
 
 def check_arguments(name: str, kind: str, arguments: dict[str, Any]) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker import faults
-from penstock.services.sagemaker.pipelines import conditions, jobs, retries
+from penstock.services.sagemaker.pipelines import callbacks, conditions, jobs, retries
 from penstock.services.sagemaker.pipelines.cache import Cache, Verdict
-from penstock.services.sagemaker.pipelines.checks import EXECUTED, FOREIGN
+from penstock.services.sagemaker.pipelines.checks import EXECUTED, FOREIGN, NOT_YET
 from penstock.services.sagemaker.pipelines.definition import Definition, Step
 from penstock.services.sagemaker.pipelines.events import move_execution, tell_step
 from penstock.services.sagemaker.pipelines.experiments import configure, note_end, note_start
@@ -37,6 +37,7 @@ BATCH = 16
 """How many jobs one look makes: it must not hold the engine for long, and looks again at once."""
 LOOK_AGAIN_S = 60.0
 """Jobs wake their execution; this is for the case that one did not."""
+NO_REASON = "ClientError: SendPipelineExecutionStepFailure was called without a FailureReason."
 FAILED_STEPS = "Step failure: One or multiple steps failed."
 REASON_MOST = 1024
 DESCRIPTION_MOST = 3072
@@ -107,6 +108,8 @@ class Look:
                 continue
             if outcome == "Stopped" and self.execution.status != "Stopping":
                 self.end(name, "Failed", f"ClientError: {job.arn} was stopped, and not by its execution.")
+            elif job.kind == callbacks.CALLBACK.kind:
+                self.write(name, outcome, callbacks.metadata(job), reason=job.body.get("FailureReason") or NO_REASON)
             elif outcome == "Failed":
                 reason = job.body.get("FailureReason", "")
                 self.fail(self.definition.steps[name], f"ClientError: {reason}", retries.kind_of_failure(reason))
@@ -118,15 +121,33 @@ class Look:
         """Asks every running job to stop, once."""
         for name in self.running:
             entry, kind = self.entries[name], self.definition.steps[name].type
-            maker = jobs.MAKERS[kind]
             if "due" in entry:
                 self.end(name, "Stopped", "")
                 continue
+            if kind == callbacks.TYPE:
+                self.ask_to_stop(name)
+                continue
+            maker = jobs.MAKERS[kind]
             if entry["status"] == "Stopping" or not maker.stoppable:
                 continue
             job = jobs.find(self.call, self.execution, entry)
             if job is not None and jobs.attempt(self.call, f"Stop{maker.noun}", **{maker.name: job.name}) is not None:
                 self.write(name, "Stopping")
+
+    def ask_to_stop(self, name: str) -> None:
+        """Tells whoever has a step's token that the execution is to stop, once: it waits for the token all the same.
+
+        Differs: where the message cannot be sent (the queue is not there any more), the step ends as stopped.
+        """
+        callback = jobs.find(self.call, self.execution, self.entries[name])
+        if callback is None or self.entries[name]["status"] == "Stopping":
+            return
+        try:
+            callbacks.ask_to_stop(self.call, callback)
+        except ServiceError:
+            self.end(name, "Stopped", "")
+            return
+        self.write(name, "Stopping")
 
     def try_again(self) -> None:
         """Makes the next attempt of the steps whose pause is over."""
@@ -135,7 +156,7 @@ class Look:
             entry = self.entries[name]
             del entry["due"]
             entry["attempt"] += 1
-            self.make(self.definition.steps[name])
+            self.start(self.definition.steps[name])
 
     def fail(self, step: Step, reason: str, kind: str | None, verdict: Verdict | None = None) -> None:
         """Ends a step as failed, or has it wait for its next attempt where a retry policy is for its kind of failure."""
@@ -163,7 +184,7 @@ class Look:
             step = self.definition.steps[name]
             if name in self.entries or not self.counts(name) or self.waits(step, skipped):
                 continue
-            if step.type in jobs.MAKERS:
+            if step.type in jobs.MAKERS or step.type == callbacks.TYPE:
                 if running >= allowed:
                     continue
                 if made >= BATCH:
@@ -202,11 +223,15 @@ class Look:
             self.decide(step)
         elif step.type == "Fail":
             self.give_up(step)
+        elif step.type == callbacks.TYPE:
+            self.ask(step)
         elif step.type in EXECUTED:
             self.make(step)
         else:
             foreign = FOREIGN.get(step.type)
             told = f"needs {foreign}, which is not on this machine: Penstock does not run it" if foreign else "is not run yet"
+            if step.type in NOT_YET:
+                told += f": {NOT_YET[step.type]}"
             self.end(step.name, "Failed", f"ClientError: A step of the type {step.type} {told}.")
 
     def decide(self, step: Step) -> None:
@@ -238,6 +263,20 @@ class Look:
         except Unresolved as why:
             told = f"ClientError: {why}"
         self.write(step.name, "Failed", {"Fail": {"ErrorMessage": told[:3072]}}, reason=told)
+
+    def ask(self, step: Step) -> None:
+        """Begins a Callback step: its message goes out, and the step waits for the token."""
+        scope = StepScope(self.call, self.execution, self.definition.steps)
+        try:
+            callback = callbacks.begin(self.call, self.execution, step, scope)
+        except Unresolved as why:
+            self.end(step.name, "Failed", f"ClientError: {why}")
+            return
+        except ServiceError as fault:
+            told = f"ClientError: Failed to invoke sqs:SendMessage. Error Details: {fault.message}"
+            self.fail(step, told, retries.kind_of_error(fault))
+            return
+        self.write(step.name, "Executing", callbacks.metadata(callback), job=[callback.kind, callback.name])
 
     def make(self, step: Step) -> None:
         """Makes a step's job, model or package."""

@@ -56,6 +56,7 @@ MAKERS = {
     "RegisterModel": Maker(
         "sagemaker.model-package", "ModelPackage", "RegisterModel", describe_by="ModelPackageName", stoppable=False
     ),
+    "EndpointConfig": Maker("sagemaker.endpoint-config", "EndpointConfig", "EndpointConfig", stoppable=False),
 }
 OUTCOMES = {"": "Succeeded", "Completed": "Succeeded", "Failed": "Failed", "Stopped": "Stopped"}
 """What a step becomes when what it made has this status; every other status means that it still runs."""

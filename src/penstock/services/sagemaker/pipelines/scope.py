@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
-from penstock.services.sagemaker.pipelines import jobs
+from penstock.services.sagemaker.pipelines import callbacks, jobs
 from penstock.services.sagemaker.pipelines.definition import Step
 from penstock.services.sagemaker.pipelines.events import iso
 from penstock.services.sagemaker.pipelines.expressions import Unresolved, walk
@@ -87,6 +87,8 @@ class StepScope(StartScope):
         job = jobs.find(self.call, self.execution, entry) if "job" in entry else None
         if job is None:
             raise Unresolved(f"What step '{step}' made is not there any more")
+        if job.kind == callbacks.CALLBACK.kind:
+            return callbacks.outputs(job)
         try:
             return jobs.describe(self.call, self.steps[step].type, job)
         except ServiceError as fault:
