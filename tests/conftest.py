@@ -94,6 +94,8 @@ class World:
         again = self.app.steps()[fresh.kind](call, fresh)
         if call.change:
             self.app.store.commit(call.change)
+        for act in call.afterwards:
+            act()
         return again
 
 

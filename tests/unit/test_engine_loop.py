@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ class SmallCall:
     now: float
     change: Change = field(default_factory=Change)
     patient: bool = False
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
 
 def make_call(document: Document, now: float) -> Call:
@@ -90,6 +91,35 @@ def test_a_due_wake_runs_its_documents_step_once(world: World) -> None:
     world.put("a", "b")
     assert world.engine(count).drain() == 2
     assert (body(world, "a"), body(world, "b"), world.work.next_due()) == ({"n": 1}, {"n": 1}, None)
+
+
+def test_what_a_step_leaves_for_afterwards_is_done_once_its_change_is_durable_and_only_then(world: World) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def step(call: Call, document: Document) -> None:
+        count(call, document)
+        call.afterwards.append(lambda: seen.append(body(world)))
+        if document.body["n"] == 1 and not seen and not raced:
+            raced.append(1)
+            world.store.commit(Change(puts=[world.store.get(document.ref) or document]))  # so this one's change is lost
+
+    raced: list[int] = []
+    world.put("a")
+    world.engine(step).drain()
+    assert seen == [{"n": 1}]
+
+
+def test_what_fails_afterwards_fails_no_step(world: World) -> None:
+    def fail() -> None:
+        raise OSError("no such folder")
+
+    def step(call: Call, document: Document) -> None:
+        count(call, document)
+        call.afterwards.append(fail)
+
+    world.put("a")
+    assert world.engine(step).drain() == 1
+    assert (body(world), world.work.next_due()) == ({"n": 1}, None)
 
 
 def test_a_wake_that_is_not_due_waits(world: World) -> None:

@@ -70,6 +70,8 @@ class Call:
     """Whether this step runs beside the others, and may take its time."""
     arrived: float = 0.0
     """When the request came, for an operation that is run again because it waits; 0 where nobody waits."""
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
+    """What a step wants done once its change is durable; a crash may lose it."""
 
     @property
     def account(self) -> str:
@@ -79,7 +81,7 @@ class Call:
     def find(self, ref: Ref) -> Document | None:
         """The document, as this call's own change has it, else as the store has it."""
         for put in reversed(self.change.puts):
-            if put.ref == ref:
+            if put.name == ref.name and put.ref == ref:  # the name first: a change may put fifty
                 return put
         if any(gone.ref == ref for gone in self.change.deletes):
             return None
@@ -90,14 +92,17 @@ class Call:
         """Puts a document into the change, once. The store checks its version, counts it up, and keeps `updated`."""
         document.updated = self.now
         if not any(put is document for put in self.change.puts):
-            self.change.puts = [put for put in self.change.puts if put.ref != document.ref]
+            self._drop(document.ref)
             self.change.puts.append(document)
         return document
 
     def delete(self, document: Document) -> None:
-        self.change.puts = [put for put in self.change.puts if put.ref != document.ref]
+        self._drop(document.ref)
         if document.version:
             self.change.deletes.append(document)
+
+    def _drop(self, ref: Ref) -> None:
+        self.change.puts = [put for put in self.change.puts if put.name != ref.name or put.ref != ref]
 
     def wake(self, ref: Ref, due: float | None = None) -> None:
         """Has the engine look at the document: now, or at a moment."""

@@ -19,7 +19,7 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from penstock.kernel.call import Call, Long
@@ -208,14 +208,20 @@ class Engine:
         call = self._make_call(document, self._clock.now())
         call.patient = patient or last
         again = step(call, document)
-        self._finish(wake, None if again is None else self._clock.now() + again, call.change, attempt, last)
+        due = None if again is None else self._clock.now() + again
+        self._finish(wake, due, call.change, attempt, last, call.afterwards)
 
-    def _finish(self, wake: Wake, again: float | None, change: Change, attempt: int, last: bool = False) -> None:
+    def _finish(
+        self, wake: Wake, again: float | None, change: Change, attempt: int, last: bool = False,
+        afterwards: Sequence[Callable[[], None]] = (),
+    ) -> None:  # fmt: skip
         lease = self._lease(wake)
 
         def landed(future: Future[None]) -> None:
             error = future.exception()
             if error is None:
+                for act in afterwards:
+                    self._tidy(act) if self._pool is None else self._pool.submit(self._tidy, act)
                 self._land(lease)
             elif isinstance(error, (Stale, Taken, Unmet)):
                 self._again(wake, attempt, error, last)
@@ -223,6 +229,13 @@ class Engine:
                 self._fail(wake, error, last)
 
         self._work.finish(lease, again, change).add_done_callback(landed)
+
+    def _tidy(self, act: Callable[[], None]) -> None:
+        """Does what a step wanted done once its change was durable; what fails is found again at the next start."""
+        try:
+            act()
+        except OSError:
+            log.exception("What a step left to do could not be done.")
 
     def _again(self, wake: Wake, attempt: int, error: BaseException, last: bool) -> None:
         """Somebody wrote in between: the step runs again at once, the lease is still ours; some time it counts as an error."""

@@ -13,7 +13,11 @@ UPPER = string.ascii_uppercase + "234567"
 
 def word(length: int, alphabet: str = LOWER) -> str:
     """A random word: execution ids, job name suffixes, unique ids of IAM."""
-    return "".join(secrets.choice(alphabet) for _ in range(length))
+    most = 256 - 256 % len(alphabet)
+    found = ""
+    while len(found) < length:  # a byte beyond the last whole alphabet would favour its beginning
+        found += "".join(alphabet[byte % len(alphabet)] for byte in secrets.token_bytes(2 * length) if byte < most)
+    return found[:length]
 
 
 def request_id() -> str:

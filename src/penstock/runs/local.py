@@ -25,6 +25,8 @@ log = logging.getLogger("penstock.runs")
 RECONNECT_S = 0.05
 LARGE = 1000
 """The record of an ended run with more results is kept while they are published, some at a time."""
+DELETE_LATER_S = 2.0
+"""When what a run left is deleted: not in the way of the run that comes next, nor beside its supervisor."""
 DELETIONS = 10
 DELETE_AGAIN_S = 0.5
 
@@ -52,7 +54,7 @@ class LocalExecutor:
         self._connection: socket.socket | None = None
         self._closed = threading.Event()
         self._count_running()
-        self._rubbish: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._rubbish: queue.SimpleQueue[tuple[float, Path] | None] = queue.SimpleQueue()
         for left in left_over(self._runs):
             self._sweep(left)
         self._sweeper = threading.Thread(target=self._delete, name="runs-sweeper", daemon=True)
@@ -146,11 +148,13 @@ class LocalExecutor:
 
     def _sweep(self, left: Path | None) -> None:
         if left is not None:
-            self._rubbish.put(left)
+            self._rubbish.put((time.monotonic() + DELETE_LATER_S, left))
 
     def _delete(self) -> None:
         """The thread that deletes what runs left: an attempt may have written a hundred thousand files."""
-        while (left := self._rubbish.get()) is not None:
+        while (put := self._rubbish.get()) is not None:
+            due, left = put
+            self._closed.wait(max(0.0, due - time.monotonic()))
             for _ in range(DELETIONS):
                 remove_tree(left)
                 if not left.exists() or self._closed.wait(DELETE_AGAIN_S):

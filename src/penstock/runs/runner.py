@@ -46,8 +46,8 @@ SEND_BYTES = 1 << 20
 IDLE = max(2, os.cpu_count() or 1)
 """How many supervisors without a run are kept; and all but one of them only for so long:"""
 IDLE_S = 20.0
-RUNNING_LATER_S = 0.05
-"""How long a program must have run to be told of: the end of a shorter one says all, and is looked at once."""
+STARTING_S = 1.0
+"""How long a run must be starting to be told of: the end, or the running, of another says all."""
 
 
 class Client:
@@ -84,7 +84,7 @@ class Runner:
         self.clients: dict[int, Client] = {}
         self.supervisors: dict[int, Supervisor] = {}
         self.begun: dict[str, tuple[float, RunFolder]] = {}
-        """Programs that began to run a moment ago, and when to tell of it."""
+        """Runs that were started a moment ago, and when to tell of it."""
         self.quitting = False
 
     def prepare(self) -> None:
@@ -101,7 +101,8 @@ class Runner:
         self.made = self.runs.stat()
         for path in self.runs.iterdir():
             if NAME.fullmatch(path.name):
-                self._watch(RunFolder(path))
+                self._watch(folder := RunFolder(path))
+                self._look(folder)
         limits.sweep_cells(self.means, {cell for f in self.watched.values() if (cell := f.cell())}, self.mark)
 
     def serve(self) -> None:
@@ -131,6 +132,8 @@ class Runner:
         self._watch(folder)
         if any(each.folder and each.folder.name == name for each in self.supervisors.values()):
             return
+        self.phases[name] = ""
+        self.begun.setdefault(name, (time.monotonic() + STARTING_S, folder))
         # The one that has waited longest is the one that is ready.
         waiting = sorted(self._waiting(fresh), key=lambda each: (not each.ready, each.idle))
         taker = waiting[0] if waiting else self._fork()
@@ -208,7 +211,6 @@ class Runner:
     def _watch(self, folder: RunFolder) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.watched[self.watch.add(folder.path)] = folder
-            self._look(folder)
 
     def _notice(self) -> None:
         """Something happened in a run's folder; a lock that is closed means that its supervisor is gone."""
@@ -223,9 +225,7 @@ class Runner:
                 self.phases.pop(folder.name, None)
             elif noticed.name == EXIT:
                 self._tell(folder, ENDED)
-            elif noticed.name == RUNNING_MARK:
-                self.begun.setdefault(folder.name, (time.monotonic() + RUNNING_LATER_S, folder))
-            elif noticed.name.startswith(LOCK):
+            elif noticed.name == RUNNING_MARK or noticed.name.startswith(LOCK):
                 self._look(folder)
 
     def _look(self, folder: RunFolder) -> None:
@@ -235,7 +235,7 @@ class Runner:
         self._tell(folder, state.phase)
 
     def _tell_begun(self) -> float:
-        """Tells of the programs that run for a while already; gives the seconds until the next."""
+        """Tells of the runs that are starting for a while already; gives the seconds until the next."""
         now = time.monotonic()
         for due, folder in list(self.begun.values()):
             if due <= now:
@@ -292,7 +292,8 @@ class Runner:
         elif operation == "subscribe":
             client.subscribed = True
             for run, phase in self.phases.items():
-                self._send(client, {"run": run, "phase": phase})
+                if phase:
+                    self._send(client, {"run": run, "phase": phase})
         elif operation == "ping":
             self._send(client, {"pong": penstock.__version__, "pid": os.getpid(), "limits": self.means.describe()})
         elif operation == "quit":

@@ -32,6 +32,8 @@ OTHERS_GRACE_S = 10.0
 """How long the other instances have after one has failed."""
 TERM_AGAIN_S = 0.005
 LEAVE_S = 0.1
+MARK_S = 0.25
+"""How long a program must have run to be told of: the end of a shorter one says all, and is looked at once."""
 
 
 def supervise(folder: RunFolder, order: Order, ground: Ground, means: limits.Means, cell: limits.Cell) -> bool:
@@ -81,6 +83,7 @@ class Times:
     term: float = float("inf")
     offer: float = float("inf")
     leave: float = float("inf")
+    mark: float = float("inf")
 
 
 class Attempt:
@@ -237,7 +240,7 @@ class Attempt:
         """Waits for the next thing that happens, or for the next moment when something is due."""
         assert self.lookout is not None
         times = self.times
-        due = min(times.deadline, times.kill, times.term, times.offer, times.leave, self.lookout.due)
+        due = min(times.deadline, times.kill, times.term, times.offer, times.leave, times.mark, self.lookout.due)
         for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
             if key.fd in self.selector.get_map():  # one that came before it may have closed it
                 act: Callable[[], None] = key.data
@@ -257,6 +260,9 @@ class Attempt:
             self._offer()
         if now >= self.times.leave:
             self._leave_cell()
+        if now >= self.times.mark:
+            self.times.mark = float("inf")
+            self.folder.mark_running(self.started, self.order.attempt)
         if now >= self.lookout.due:
             over = self.lookout.look([p.first for p in self.programs if p.first and not p.ended])
             if over:
@@ -285,7 +291,7 @@ class Attempt:
             if not self.started:
                 self.started = time.time()
                 self.times.deadline = time.monotonic() + self.spec.timeout_s
-                self.folder.mark_running(self.started, self.order.attempt)
+                self.times.mark = time.monotonic() + MARK_S
 
     def _reap(self, program: Program, status: int) -> None:
         """Bubblewrap is gone: what was the exit code, did the program start at all?"""

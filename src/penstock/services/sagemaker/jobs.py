@@ -6,6 +6,7 @@ look_at      one look of the engine: starts the run, follows it, publishes what 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,8 +46,6 @@ HEARTBEAT_S = 20.0
 """How often a running job is looked at when nothing is heard of it."""
 CONTINUOUS_S = 5.0
 PUBLISHED_AT_ONCE = 2000
-CLEAN_S = 2.0
-"""How long after its end a run's folder is given back: not in the way of the job that comes next."""
 ATTEMPTS = 2
 KEY_LIFE_S = 30 * 86400.0
 """Beyond its longest runtime: a job may wait for its turn. The key goes when the job ends."""
@@ -134,7 +133,7 @@ def run_ref(name: str) -> Ref | None:
 def recover(app: App) -> int:
     """At the engine's start: has every job that has not ended looked at now, since what waited for capacity is forgotten.
 
-    Gives how many there are. Also gives back the folders of ended runs whose jobs were deleted.
+    Gives how many there are. Also gives back the folders of ended runs whose jobs have ended too, or were deleted.
     """
     wakes: list[Wake] = []
     for kind in NOUNS:
@@ -151,8 +150,8 @@ def recover(app: App) -> int:
         ref_of_run = run_ref(name)
         job = app.store.get(ref_of_run) if ref_of_run else None
         state = runs.look(name)
-        gone = ref_of_run is not None and (job is None or job.body["_run"] != name)
-        if gone and state and state.phase in (ENDED, LOST):
+        over = ref_of_run is not None and (job is None or job.body["_run"] != name or job.status in FINAL)
+        if over and state and state.phase in (ENDED, LOST):
             runs.forget(name)
     return len(wakes)
 
@@ -371,7 +370,7 @@ def _recover(call: Call, kind: Kind, document: Document, state: RunState) -> flo
     return HEARTBEAT_S
 
 
-def conclude(call: Call, kind: Kind, document: Document, state: RunState, fault: str | None = None) -> float:
+def conclude(call: Call, kind: Kind, document: Document, state: RunState, fault: str | None = None) -> float | None:
     """Publishes what the run left and ends the job, in one change; before it many results, some at a time."""
     begun = document.body.get("_taken", 0)
     many = len(state.results) - begun > PUBLISHED_AT_ONCE
@@ -386,11 +385,19 @@ def conclude(call: Call, kind: Kind, document: Document, state: RunState, fault:
     kind.end(call, document, state, fault)
     for member in ("_published", "_taken", "_keys"):
         document.body.pop(member, None)
-    for key in auth.keys_of_run(call.app.store, document.body["_run"]):
+    run, runs = document.body["_run"], call.app.runs
+    for key in auth.keys_of_run(call.app.store, run):
         call.delete(key)
     kind.resource.save(call, document)
     _tell(call, document)
-    return CLEAN_S
+    call.afterwards.append(lambda: _give_back(runs, run))
+    return None
+
+
+def _give_back(runs: Executor, name: str) -> None:
+    """Gives a run's folder back; one that was given up while it runs waits for the next look."""
+    with contextlib.suppress(ValueError):
+        runs.forget(name)
 
 
 def _publish_some(call: Call, kind: Kind, document: Document, state: RunState, begun: int) -> bool:
