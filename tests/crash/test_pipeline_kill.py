@@ -89,4 +89,7 @@ def test_attempts_hits_and_results_are_neither_lost_nor_made_twice(tmp_path: Pat
             "S2": False,
         }
         assert len(sm.list_processing_jobs(MaxResults=100)["ProcessingJobSummaries"]) == len(jobs)
+        clan.kill("engine")  # what it had not given back yet, its next life gives back
+        until(lambda: clan.member("engine"), "another engine")
+        until(lambda: not clan.run_folders(), "no folder of a run is left")
         assert workload.failures(clan.log()) == []

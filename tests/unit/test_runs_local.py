@@ -393,6 +393,47 @@ def test_archives_keep_links_that_stay_inside_only(runs: Runs) -> None:
         assert sorted(tar.getnames()) == ["d", "d/up", "good", "m"]
 
 
+def test_what_a_root_shows_of_the_host_is_read_only_and_without_devices(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "file").write_text("as it was")
+    (tmp_path / "alone").write_text("alone")
+    mounts = [Mount(str(tmp_path / "given"), "/opt/given"), Mount(str(tmp_path / "alone"), "/opt/file")]
+    script = (
+        "awk '{print $5, $6}' /proc/self/mountinfo; cat /opt/given/file /opt/file; echo; echo no > /opt/given/file; "
+        "mkdir /opt/given/more; touch /usr/more; echo no > /opt/file; cat /opt/given/file"
+    )
+    state, lines = runs.run(runs.shell("shown", script, mounts=mounts)), runs.log("shown")
+    shown = dict(line.split() for line in lines if line.startswith("/") and " r" in line and ":" not in line)
+    for target in ("/usr", "/opt/given", "/opt/file", "/sys/devices/system/cpu"):
+        assert {"ro", "nosuid", "nodev"} <= set(shown[target].split(",")), (target, shown[target])
+    assert {"nosuid", "nodev"} <= set(shown["/"].split(","))
+    assert ("as it wasalone" in lines, lines[-1], state.exit_code) == (True, "as it was", 0)
+    assert [path.name for path in (tmp_path / "given").iterdir()] == ["file"]
+
+
+def test_a_mount_whose_way_goes_through_a_link_of_a_layer_covers_nothing_outside_the_root(
+    runs: Runs, tmp_path: Path
+) -> None:
+    layer, outside = tmp_path / "layer", tmp_path / "outside"
+    (layer / "opt").mkdir(parents=True)
+    (outside / "in").mkdir(parents=True)
+    (outside / "in" / "own").write_text("own")
+    (layer / "opt" / "away").symlink_to(outside)
+    (tmp_path / "given").mkdir()
+    spec = runs.shell("led-away", "true", layers=[str(layer)], mounts=[Mount(str(tmp_path / "given"), "/opt/away/in")])
+    runs.run(spec)
+    after = runs.run(runs.shell("after", "true", mounts=[Mount(str(outside), "/opt/outside")]))
+    assert (after.exit_code, [path.name for path in (outside / "in").iterdir()]) == (0, ["own"])
+
+
+def test_a_run_finds_nothing_of_what_the_one_before_it_wrote_into_the_same_folders(runs: Runs) -> None:
+    given = [Input("/opt/ml/config/a.json", data=b"{}")]
+    script = "cat /opt/ml/config/a.json; find /opt/ml -type f; touch /opt/ml/output/x /opt/ml/new; echo 1 > /opt/ml/config/a.json"
+    for name in ("first-of-two", "second-of-two"):
+        state = runs.run(runs.shell(name, script, inputs=given, folders=["/opt/ml/output"]))
+        assert (state.exit_code, runs.log(name)) == (0, ["{}/opt/ml/config/a.json"])
+
+
 def test_equal_folders_give_equal_archives(runs: Runs) -> None:
     script = (
         "mkdir -p /opt/ml/model/b /opt/ml/model/a; echo 1 > /opt/ml/model/b/1; sleep 0.0%d; echo 2 > /opt/ml/model/a/2"

@@ -1,4 +1,4 @@
-"""Lays what a program finds when it starts: hard links to blobs in the lower layer, text and folders in the upper one."""
+"""Lays what a program finds when it starts: hard links to blobs in one layer, text and folders in another."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from penstock.runs.base import Input
 from penstock.runs.sandbox import copy_bytes
+
+_TOP = Path("/")
 
 
 def inside(root: Path, target: str) -> Path:
@@ -23,24 +25,61 @@ def inside(root: Path, target: str) -> Path:
     return root / target.lstrip("/")
 
 
-def lay_inputs(inputs: Iterable[Input], lower: Path, upper: Path) -> None:
-    """Lays the inputs. Raises ValueError for a target that is not plain, OSError when there is no room or no blob."""
+class Layer:
+    """A layer that is being laid: folders and texts, the job's own from the start."""
+
+    def __init__(self, top: str, owner: int | None):
+        """Makes the layer. Takes: `owner`, the job's user, where that is another than the server's."""
+        self.top, self._owner = top, owner
+        self._made: dict[str, None] = {}
+        self._texts: list[str] = []
+        self._lay("")
+
+    def lay_folder(self, path: str) -> None:
+        """Makes an empty folder, with those above it. Raises ValueError for a path that is not plain."""
+        self._lay(os.fspath(inside(_TOP, path))[1:])
+
+    def lay_text(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Raises ValueError for a path that is not plain, OSError when there is no room."""
+        below = os.fspath(inside(_TOP, path))[1:]
+        self._lay(posixpath.dirname(below))
+        self._texts.append(below)
+        fd = os.open(f"{self.top}/{below}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fchmod(fd, mode)
+            if self._owner is not None:
+                os.fchown(fd, self._owner, self._owner)
+        finally:
+            os.close(fd)
+
+    def remove(self) -> None:
+        """Deletes the layer, which nobody else wrote to."""
+        for below in dict.fromkeys(self._texts):
+            os.unlink(f"{self.top}/{below}")
+        for below in reversed(self._made):
+            os.rmdir(f"{self.top}/{below}")
+
+    def _lay(self, below: str) -> None:
+        if below in self._made:
+            return
+        if below:
+            self._lay(posixpath.dirname(below))
+        path = f"{self.top}/{below}"
+        os.mkdir(path, 0o755)
+        if self._owner is not None:
+            os.chown(path, self._owner, self._owner)
+        self._made[below] = None
+
+
+def lay_blobs(inputs: Iterable[Input], lower: Path) -> None:
+    """Lays the inputs that are blobs. Raises ValueError for a target that is not plain, OSError when there is no blob."""
     made: set[Path] = set()
     for given in inputs:
         if given.blob is not None:
             _lay_blob(given, inside(lower, given.target), made)
-        else:
-            target = inside(upper, given.target)
-            _make_parent(target, made)
-            with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, given.mode), "wb") as file:
-                file.write(given.data or b"")
-                os.fchmod(file.fileno(), given.mode)
-
-
-def lay_folders(folders: Iterable[str], upper: Path) -> None:
-    """Makes empty folders."""
-    for folder in folders:
-        inside(upper, folder).mkdir(parents=True, exist_ok=True)
 
 
 def _lay_blob(given: Input, target: Path, made: set[Path]) -> None:

@@ -51,6 +51,7 @@ def detach(target: str) -> None:
 
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _AT_FDCWD, _AT_EMPTY_PATH, _CLONE, _ATTR_IDMAP, _FROM_EMPTY_PATH = -100, 0x1000, 1, 0x100000, 4
+_AT_RECURSIVE, _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 0x8000, 1, 2, 4
 
 
 def bind_as(source: str, target: str, user_namespace: int) -> None:
@@ -64,6 +65,21 @@ def bind_as(source: str, target: str, user_namespace: int) -> None:
         _checked(moved, f"move_mount {target}")
     finally:
         os.close(tree)
+
+
+def bind_fixed(source: str, target: str) -> None:
+    """Shows `source`, and what is mounted below it, at `target`: read-only, without devices and other users' programs.
+
+    Raises: OSError, also before Linux 5.12.
+    """
+    mount(source, target, None, MS_BIND | MS_REC)
+    wanted = struct.pack("QQQQ", _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, 0, 0, 0)
+    fixed = _libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(target), _AT_RECURSIVE, wanted, len(wanted))
+    try:
+        _checked(fixed, f"mount_setattr {target}")
+    except OSError:
+        detach(target)
+        raise
 
 
 def sync_filesystem(fd: int) -> None:

@@ -208,7 +208,7 @@ class Attempt:
         host = program.instance.host
         options = sandbox.bwrap_arguments(
             self.spec, program.instance, self.roots.merged[host].merged, self.roots.bound[host],
-            self.order.setup.disable_userns, self.house.as_root,
+            self.order.setup.disable_userns, self.house.as_root, host in self.roots.assembled,
         )  # fmt: skip
         # By descriptor, not on the command line: the environment holds credentials, and `ps` shows command lines.
         arguments = sandbox.hand_over("arguments", sandbox.pack_options(options))
