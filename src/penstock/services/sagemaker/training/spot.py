@@ -25,14 +25,17 @@ NOTE = "penstock: the spot instances were taken back (interruption {number}); th
 
 
 def look(call: Call, kind: jobs.Kind, document: Document) -> float | None:
-    """What a spot job has of its own to do: the seconds until its next look, or None where this look goes on as any job's."""
+    """What a spot job has of its own to do: the seconds until its next look, or None where this look goes on as any job's.
+
+    What ends the job here asks for one more look, since None would have the folder given back before the end is durable.
+    """
     if document.status in FINAL:
         return None
     runs: Executor = call.app.runs
     state = runs.look(document.body["_run"])
     if state is not None and state.phase == ENDED and state.reason == INTERRUPTED:
         if document.status == "Stopping":
-            return jobs.conclude(call, kind, document, replace(state, reason="stopped"))
+            return jobs.conclude(call, kind, document, replace(state, reason="stopped")) or 0.0
         return _interrupt(call, kind, document, state)
     if document.status == "Stopping":
         return None
@@ -61,7 +64,7 @@ def _wait(call: Call, kind: jobs.Kind, document: Document, state: RunState | Non
         runs.forget(past)
     if call.now >= until:
         if state is None:
-            return jobs.conclude(call, kind, document, RunState(ENDED, reason="timeout", ended=call.now))
+            return jobs.conclude(call, kind, document, RunState(ENDED, reason="timeout", ended=call.now)) or 0.0
         runs.stop(body["_run"], "timeout")
         return 0.0
     if state is None and "_again" in body:
@@ -102,7 +105,7 @@ def _interrupt(call: Call, kind: jobs.Kind, document: Document, state: RunState)
         with call.attempt():
             jobs.publish(call, kind, document, replace(state, results=found[begun:until]))
     except ServiceError as error:
-        return jobs.conclude(call, kind, document, replace(state, results=[]), jobs.unpublished(error))
+        return jobs.conclude(call, kind, document, replace(state, results=[]), jobs.unpublished(error)) or 0.0
     if len(found) > until:
         body["_taken"] = until
         kind.resource.save(call, document)
