@@ -4,4 +4,4 @@ Real: code from zip archives, layers, the environment, the handler's contract, t
 destinations. Kept and shown: policies, VPC, file systems, tracing, encryption and code signing settings.
 """
 
-FOLDERS = ("aliases", "invoking", "layers", "policies")
+FOLDERS = ("aliases", "invoking", "layers", "policies", "sources")

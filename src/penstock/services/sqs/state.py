@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from penstock.kernel import ids
+from penstock.kernel import ids, queues
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.kernel.pages import Paging
@@ -13,7 +13,7 @@ from penstock.store.records import Document, Query, Ref
 
 PAGES = Paging(sizes=("MaxResults",), default=1000, code="InvalidParameterValue")
 QUEUE = Resource(
-    "sqs.queue",
+    queues.QUEUE,
     key="QueueName",
     path="{name}",
     arn="QueueArn",
@@ -26,7 +26,7 @@ QUEUE = Resource(
 """Its body's `Attributes` are those that were given; `_messages` is the parent of its messages, another after it was emptied;
 `_sequence` counts the messages of a FIFO queue."""
 
-MESSAGE = "sqs.message"
+MESSAGE = queues.MESSAGE
 """A message: "<its queue's _messages>/<a number that grows>". Its rank is the moment from which it can be received, its label the
 group; its status says whether it was received ("received") or not yet ("sent"). Its body:
 
@@ -39,8 +39,6 @@ REMAINS = "sqs.remains"
 """The messages of a queue that was deleted or emptied, until they are gone: named by what was its `_messages`."""
 DEDUPLICATION = "sqs.deduplication"
 """An id that a FIFO queue has seen lately: "<its queue's _messages>/<scope and id>", with the answer that its message got."""
-WATCH = "sqs.watch"
-"""A document that is woken when messages come: its parent is the queue's ARN, its body's `wakes` the document's Ref."""
 
 
 def queue_of(call: Call) -> Document:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from penstock.kernel import queues
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.sqs import rules
-from penstock.services.sqs.messages.receiving import due, show, take
+from penstock.services.sqs.messages.receiving import show, take
 from penstock.services.sqs.messages.sending import announce, send
 from penstock.services.sqs.state import is_fifo, message_ref, queue_of
 from penstock.store.records import Document
@@ -50,7 +51,7 @@ def receive_message(call: Call) -> dict[str, Any]:
             raise ServiceError("InvalidAttributeName", f"Unknown Attribute {name[:256]}.")
     taken = take(call, queue, most, hidden_s)
     if not taken and not call.change:
-        call.wait_for(queue.body["_messages"], wait_s, due(call, queue) if wait_s else None)
+        call.wait_for(queue.body["_messages"], wait_s, queues.due(call, queue) if wait_s else None)
     return {"Messages": [show(message, given) for message in taken]} if taken else {}
 
 

@@ -26,6 +26,8 @@ def take(call: Call, queue: Document, most: int, hidden_s: float) -> list[Docume
     dead = rules.redrive(attributes.get("RedrivePolicy"))
     target = QUEUE.find(call, dead[0]) if dead else None
     for message in _ordered(call, queue) if is_fifo(queue) else _visible(call, queue):
+        if call.change and (call.find(message.ref) is None or any(put.ref == message.ref for put in call.change.puts)):
+            continue  # whoever asks has deleted or received it in the same change
         if message.created <= kept_from:
             call.delete(message)
         elif dead and target and message.body["count"] >= dead[1]:
@@ -36,12 +38,6 @@ def take(call: Call, queue: Document, most: int, hidden_s: float) -> list[Docume
             if len(taken) == most:
                 break
     return taken
-
-
-def due(call: Call, queue: Document) -> float | None:
-    """When the next message can be received, of those that are there."""
-    first = call.app.store.page(messages_of(queue, order="rank", limit=1, rank_after=call.now))
-    return first[0].rank if first else None
 
 
 def _visible(call: Call, queue: Document) -> Iterator[Document]:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from penstock.kernel import ids
+from penstock.kernel import ids, queues
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.sqs import rules
-from penstock.services.sqs.state import DEDUPLICATION, MESSAGE, WATCH, is_fifo
-from penstock.store.records import Document, Query, Ref
+from penstock.services.sqs.state import DEDUPLICATION, MESSAGE, is_fifo
+from penstock.store.records import Document, Ref
 
 DEDUPLICATED_S = 300.0
 """How long a FIFO queue remembers the ids of its messages."""
@@ -67,9 +67,8 @@ def put(
 def announce(call: Call, queue: Document, due: float) -> None:
     """Has those look who wait for messages: requests at once, documents that watch the queue at the moment."""
     call.tell(queue.body["_messages"])
-    watching = Query(kind=WATCH, account=queue.account, region=queue.region, parent=queue.arn)
-    for watch in call.app.store.page(watching):
-        call.wake(Ref(*watch.body["wakes"]), due)
+    for watcher in queues.watchers(call, queue):
+        call.wake(watcher, due)
 
 
 def sender_of(call: Call) -> str:

@@ -1,0 +1,255 @@
+"""Event source mappings, look by look: messages go to a function in batches; what the function did is by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from penstock.kernel import invocations
+from penstock.kernel.clock import FakeClock
+from penstock.kernel.errors import ServiceError
+from penstock.services.lambda_.sources.engine import succeeded
+from penstock.store.records import Change, Document, Query
+from tests.conftest import World
+from tests.unit.test_lambda import Lambda
+
+
+class Mapped:
+    """A world with a queue that a function gets."""
+
+    def __init__(self, world: World, fifo: bool = False, **attributes: str):
+        self.world, self.clock = world, FakeClock()
+        world.app.clock = self.clock
+        self.lam = Lambda(world)
+        self.lam.create()
+        self.lam.settle()
+        name = "q.fifo" if fifo else "q"
+        given = {"FifoQueue": "true", "ContentBasedDeduplication": "true"} if fifo else {}
+        self.url = world("sqs", "CreateQueue", QueueName=name, Attributes=given | attributes)["QueueUrl"]
+        self.arn = f"arn:aws:sqs:us-east-1:{world.account}:{name}"
+
+    def map(self, **given: Any) -> dict[str, Any]:
+        return self.lam("CreateEventSourceMapping", EventSourceArn=self.arn, FunctionName="f", **given)
+
+    def send(self, *bodies: str, **given: Any) -> None:
+        for body in bodies:
+            self.world("sqs", "SendMessage", QueueUrl=self.url, MessageBody=body, **given)
+
+    def stored(self, kind: str) -> list[Document]:
+        return self.world.app.store.page(Query(kind=kind, account=self.world.account, limit=1000))
+
+    def look(self) -> None:
+        """All looks at the mapping that are due now."""
+        for _ in range(100):
+            (mapping,) = self.stored("lambda.event-source")
+            if self.world.step(mapping) != 0.0:
+                return
+            if not self.stored("lambda.event-source"):
+                return
+        raise AssertionError("it is looked at again and again")
+
+    def asked(self) -> list[Document]:
+        """The invocations that wait, oldest first."""
+        return [one for one in self.stored(invocations.KIND) if one.status == invocations.WAITING]
+
+    def records(self, invocation: Document) -> list[dict[str, Any]]:
+        return list(json.loads(invocation.body["payload"])["Records"])
+
+    def bodies(self, invocation: Document) -> list[str]:
+        return [record["body"] for record in self.records(invocation)]
+
+    def answer(self, invocation: Document, answer: Any = None, error: str = "") -> None:
+        invocation.status = invocations.FAILED if error else invocations.SUCCEEDED
+        invocation.body |= {"answer": json.dumps(answer), "error": error}
+        self.world.app.store.commit(Change(puts=[invocation]))
+        self.look()
+
+    def left(self) -> int:
+        return len(self.stored("sqs.message"))
+
+    def shown(self) -> dict[str, Any]:
+        (mapping,) = self.lam("ListEventSourceMappings")["EventSourceMappings"]
+        return dict(mapping)
+
+
+@pytest.fixture
+def mapped(world: World) -> Mapped:
+    return Mapped(world)
+
+
+def refusal(act: Any) -> tuple[str, str]:
+    with pytest.raises(ServiceError) as told:
+        act()
+    return told.value.code, told.value.message
+
+
+def test_messages_come_to_the_function_as_aws_writes_them_and_are_deleted(mapped: Mapped) -> None:
+    assert mapped.map()["State"] == "Creating"
+    mapped.look()
+    assert mapped.shown()["State"] == "Enabled"
+    attributes = {"n": {"DataType": "Number", "StringValue": "1"}, "b": {"DataType": "Binary", "BinaryValue": b"x"}}
+    mapped.send("hello", MessageAttributes=attributes)
+    mapped.look()
+    (invocation,) = mapped.asked()
+    (record,) = mapped.records(invocation)
+    assert (record["body"], record["eventSource"], record["eventSourceARN"]) == ("hello", "aws:sqs", mapped.arn)
+    assert (record["awsRegion"], record["attributes"]["ApproximateReceiveCount"]) == ("us-east-1", "1")
+    assert record["messageAttributes"]["n"]["stringValue"] == "1"
+    assert record["messageAttributes"]["b"] == {"binaryValue": "eA==", "stringListValues": [], "binaryListValues": [], "dataType": "Binary"}
+    assert mapped.left() == 1
+    mapped.answer(invocation)
+    assert mapped.left() == 0
+    assert not mapped.stored(invocations.KIND)
+    assert mapped.shown()["LastProcessingResult"] == "OK"
+
+
+def test_a_sent_message_wakes_the_mapping(mapped: Mapped) -> None:
+    mapped.map()
+    mapped.look()
+    call = mapped.world.call()
+    call.other("sqs", "SendMessage", QueueUrl=mapped.url, MessageBody="a", DelaySeconds=7)
+    (wake,) = call.change.wakes
+    assert (wake.kind, wake.due) == ("lambda.event-source", mapped.clock.now() + 7)
+
+
+def test_batches_are_of_the_size_that_is_asked_for(mapped: Mapped) -> None:
+    mapped.map(BatchSize=3)
+    mapped.send(*map(str, range(7)))
+    mapped.look()
+    assert sorted(len(mapped.bodies(each)) for each in mapped.asked()) == [1, 3, 3]
+
+
+def test_a_window_gathers_more_than_ten(mapped: Mapped) -> None:
+    mapped.map(BatchSize=25, MaximumBatchingWindowInSeconds=20)
+    mapped.send(*map(str, range(12)))
+    mapped.look()
+    assert not mapped.asked()
+    mapped.clock.move(19)
+    mapped.send("late")
+    mapped.look()
+    assert not mapped.asked()
+    mapped.clock.move(1)
+    mapped.look()
+    (one,) = mapped.asked()
+    assert len(mapped.bodies(one)) == 13
+    mapped.send(*map(str, range(25)))
+    mapped.look()
+    assert len(mapped.asked()) == 2  # full before its time
+    mapped.answer(one)
+    assert mapped.left() == 25
+
+
+def test_what_a_function_fails_is_seen_again_and_goes_to_the_dead_letters(mapped: Mapped) -> None:
+    dead = mapped.world("sqs", "CreateQueue", QueueName="dead")["QueueUrl"]
+    policy = json.dumps({"deadLetterTargetArn": mapped.arn.replace(":q", ":dead"), "maxReceiveCount": 2})
+    mapped.world("sqs", "SetQueueAttributes", QueueUrl=mapped.url, Attributes={"RedrivePolicy": policy})
+    mapped.map()
+    mapped.send("bad")
+    for _ in range(2):
+        mapped.look()
+        (invocation,) = mapped.asked()
+        mapped.answer(invocation, {"errorMessage": "no"}, "Unhandled")
+        assert not mapped.asked()  # hidden for its time
+        mapped.clock.move(30)
+    assert "PROBLEM" in mapped.shown()["LastProcessingResult"]
+    mapped.look()
+    assert not mapped.asked()
+    (got,) = mapped.world("sqs", "ReceiveMessage", QueueUrl=dead)["Messages"]
+    assert got["Body"] == "bad"
+
+
+def test_only_what_the_function_names_as_failed_is_seen_again(mapped: Mapped) -> None:
+    mapped.map(FunctionResponseTypes=["ReportBatchItemFailures"])
+    mapped.send("a", "b", "c")
+    mapped.look()
+    (invocation,) = mapped.asked()
+    failed = next(record["messageId"] for record in mapped.records(invocation) if record["body"] == "b")
+    mapped.answer(invocation, {"batchItemFailures": [{"itemIdentifier": failed}]})
+    assert mapped.left() == 1
+    mapped.clock.move(30)
+    mapped.look()
+    assert [mapped.bodies(each) for each in mapped.asked()] == [["b"]]
+
+
+@pytest.mark.parametrize(("payload", "left"), [
+    ("", "ab"), ("null", "ab"), ("{}", "ab"), ('{"batchItemFailures": []}', "ab"),
+    ('{"batchItemFailures": [{"itemIdentifier": "a"}]}', "b"),
+    ('{"batchItemFailures": [{"itemIdentifier": ""}]}', ""), ('{"batchItemFailures": [{"itemIdentifier": "z"}]}', ""),
+    ('{"batchItemFailures": [{"item": "a"}]}', ""), ('{"batchItemFailures": 3}', ""), ("[1]", ""), ("{", ""),
+])  # fmt: skip
+def test_an_answer_that_makes_no_sense_fails_the_whole_batch(payload: str, left: str) -> None:
+    assert [name for name, _ in succeeded([["a", "1"], ["b", "2"]], payload)] == list(left)
+
+
+def test_a_function_has_so_many_batches_at_a_time(mapped: Mapped) -> None:
+    mapped.map(BatchSize=1, ScalingConfig={"MaximumConcurrency": 2})
+    mapped.send("a", "b", "c")
+    mapped.look()
+    one, two = mapped.asked()
+    mapped.answer(one)
+    assert len(mapped.asked()) == 2
+    assert two.name in {each.name for each in mapped.asked()}
+
+
+def test_a_group_of_a_fifo_queue_waits_for_its_first_batch(world: World) -> None:
+    mapped = Mapped(world, fifo=True)
+    mapped.map(BatchSize=1)
+    mapped.send("1", "2", MessageGroupId="g")
+    mapped.look()
+    (first,) = mapped.asked()
+    assert mapped.bodies(first) == ["1"]
+    mapped.answer(first)
+    mapped.look()  # the deletion has woken it again
+    assert [mapped.bodies(each) for each in mapped.asked()] == [["2"]]
+    uuid = mapped.shown()["UUID"]
+    for wrong in ({"BatchSize": 11}, {"MaximumBatchingWindowInSeconds": 1}):
+        told = refusal(lambda wrong=wrong: mapped.lam("UpdateEventSourceMapping", UUID=uuid, **wrong))
+        assert told[0] == "InvalidParameterValueException"
+
+
+def test_a_disabled_mapping_takes_nothing_until_it_is_enabled(mapped: Mapped) -> None:
+    uuid = mapped.map(Enabled=False)["UUID"]
+    mapped.send("a")
+    mapped.look()
+    assert (mapped.shown()["State"], mapped.asked()) == ("Disabled", [])
+    assert mapped.lam("UpdateEventSourceMapping", UUID=uuid, Enabled=True, BatchSize=5)["State"] == "Enabling"
+    mapped.look()
+    assert (mapped.shown()["State"], mapped.shown()["BatchSize"], len(mapped.asked())) == ("Enabled", 5, 1)
+
+
+def test_a_deleted_mapping_goes_when_its_function_has_finished(mapped: Mapped) -> None:
+    uuid = mapped.map()["UUID"]
+    mapped.send("a")
+    mapped.look()
+    (invocation,) = mapped.asked()
+    assert mapped.lam("DeleteEventSourceMapping", UUID=uuid)["State"] == "Deleting"
+    mapped.look()
+    assert refusal(lambda: mapped.lam("UpdateEventSourceMapping", UUID=uuid, Enabled=False))[0] == "ResourceInUseException"
+    invocation.status = invocations.SUCCEEDED
+    mapped.world.app.store.commit(Change(puts=[invocation]))
+    mapped.look()
+    assert not mapped.stored("lambda.event-source")
+    assert not mapped.stored("sqs.watch")
+    assert mapped.left() == 0
+    assert refusal(lambda: mapped.lam("GetEventSourceMapping", UUID=uuid))[0] == "ResourceNotFoundException"
+
+
+def test_what_cannot_be_mapped_is_refused(mapped: Mapped) -> None:
+    def create(**given: Any) -> tuple[str, str]:
+        whole = {"EventSourceArn": mapped.arn, "FunctionName": "f"} | given
+        return refusal(lambda: mapped.lam("CreateEventSourceMapping", **whole))
+
+    bad = "InvalidParameterValueException"
+    assert create(FunctionName="none")[0] == "ResourceNotFoundException"
+    code, told = create(EventSourceArn=mapped.arn + "x")
+    assert (code, "NonExistentQueue" in told) == (bad, True)
+    assert create(BatchSize=11) == (bad, "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10")
+    assert create(EventSourceArn="arn:aws:kinesis:us-east-1:123456789012:stream/s")[0] == "NotImplemented"
+    assert create(FilterCriteria={"Filters": [{"Pattern": "{}"}]})[0] == "NotImplemented"
+    mapped.lam("UpdateFunctionConfiguration", FunctionName="f", Timeout=60)
+    assert create() == (bad, "Queue visibility timeout: 30 seconds is less than Function timeout: 60 seconds")
+    mapped.world("sqs", "SetQueueAttributes", QueueUrl=mapped.url, Attributes={"VisibilityTimeout": "60"})
+    mapped.map()
+    assert create()[0] == "ResourceConflictException"
