@@ -10,13 +10,14 @@ from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError, invalid
 from penstock.kernel.pages import cut
 from penstock.services.sagemaker.people import author
-from penstock.services.sagemaker.pipelines import cache, callbacks
+from penstock.services.sagemaker.pipelines import cache
 from penstock.services.sagemaker.pipelines.callbacks import CALLBACK
 from penstock.services.sagemaker.pipelines.checks import PARAMETER_TYPES, Malformed
 from penstock.services.sagemaker.pipelines.definition import MAX_BYTES, Definition, parse
 from penstock.services.sagemaker.pipelines.events import move_execution, tell_execution
 from penstock.services.sagemaker.pipelines.expressions import Unresolved, resolve, to_text
 from penstock.services.sagemaker.pipelines.files import read_object
+from penstock.services.sagemaker.pipelines.lambdas import INVOKED
 from penstock.services.sagemaker.pipelines.scope import StartScope
 from penstock.services.sagemaker.pipelines.selection import select
 from penstock.services.sagemaker.pipelines.state import ENDED, EXECUTION, PIPELINE, STEP, VERSION
@@ -111,9 +112,10 @@ def delete_pipeline(call: Call) -> dict[str, Any]:
     for document in [*call.app.store.page(versions), *call.app.store.page(results)]:
         call.delete(document)
     for execution in executions:
-        steps = Query(kind=STEP.kind, account=call.account, region=call.region, parent=execution.name, limit=100_000)
-        for document in [*call.app.store.page(steps), *call.app.store.page(callbacks.of_execution(execution))]:
-            call.delete(document)
+        for kind in (STEP.kind, CALLBACK.kind, INVOKED.kind):
+            parts = Query(kind=kind, account=call.account, region=call.region, parent=execution.name, limit=100_000)
+            for document in call.app.store.page(parts):
+                call.delete(document)
         call.delete(execution)
     call.delete(pipeline)
     call.row(TagsGone(arn=pipeline.arn))

@@ -36,6 +36,8 @@ NOTE = "_cache"
 """The member of a step's body that holds its verdict."""
 NEIGHBOURS = 5
 """With how many earlier results a miss is compared, to tell the nearest."""
+FUNCTION = "FunctionArn"
+"""The attribute of a Lambda step whose code is looked at, as the bytes of other inputs are."""
 SHOWN = 300
 """How much of a value is kept to be shown."""
 
@@ -82,9 +84,10 @@ class Cache:
     def look(self, step: Step, arguments: Mapping[str, Any]) -> Verdict | None:
         """Whether an earlier result stands for the step's, with the reasons; None where caching is off for it."""
         config = step.raw.get("CacheConfig") or {}
-        if not config.get("Enabled") or step.type not in cachekeys.KEYS or step.type not in jobs.MAKERS:
+        maker = jobs.MAKERS.get(step.type)
+        if not config.get("Enabled") or step.type not in cachekeys.KEYS or (maker is None and step.type != "Lambda"):
             return None
-        plain = cachekeys.pick(step.type, fit("sagemaker", jobs.MAKERS[step.type].create, dict(arguments)))
+        plain = cachekeys.pick(step.type, fit("sagemaker", maker.create, dict(arguments)) if maker else arguments)
         inputs = self._inputs(plain)
         attributes = self._attributes(plain)
         verdict = self._judge(step, config.get("ExpireAfter"), attributes, inputs)
@@ -174,7 +177,10 @@ class Cache:
 
     # --- what lies at the inputs
     def _inputs(self, plain: Mapping[str, Any]) -> dict[str, list[str]]:
-        return {source.path: [source.uri, self._print(source), source.data_type] for source in cachekeys.sources(plain)}
+        found = cachekeys.sources(plain)
+        if isinstance(plain.get(FUNCTION), str):
+            found.append(Source(FUNCTION, plain[FUNCTION], FUNCTION))
+        return {source.path: [source.uri, self._print(source), source.data_type] for source in found}
 
     def _attributes(self, plain: dict[str, Any]) -> dict[str, Any]:
         return cachekeys.by_content(plain, self._print, self._model) if self.mode == CONTENT else plain
@@ -186,12 +192,20 @@ class Cache:
         return self._prints[source]
 
     def _look_at(self, source: Source) -> str:
+        if source.data_type == FUNCTION:
+            return self._code_of(source.uri)
         if self.mode != CONTENT and source.named_by_hash:
             return "named by its hash"
         uri = plain_uri(source.uri)
         if self.mode == CONTENT and uri.endswith(".tar.gz") and (found := self._archive(uri)):
             return found
         return staging.fingerprint(self.call, uri, source.data_type)
+
+    def _code_of(self, function: str) -> str:
+        try:
+            return str(self.call.other("lambda", "GetFunctionConfiguration", FunctionName=function)["CodeSha256"])
+        except ServiceError:
+            return ""
 
     def _archive(self, uri: str) -> str | None:
         try:

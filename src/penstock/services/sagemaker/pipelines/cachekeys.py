@@ -44,6 +44,7 @@ KEYS: dict[str, Picked] = {
     "ClarifyCheck": dict.fromkeys(("ClarifyCheckConfig", *CHECK)),
     "QualityCheck": dict.fromkeys(("QualityCheckConfig", *CHECK, "SuppliedBaselineStatistics")),
     "EMR": dict.fromkeys(("ClusterId", "StepConfig")),
+    "Lambda": dict.fromkeys(("FunctionArn", "Arguments", "OutputParameters")),
 }  # fmt: skip
 """By the type of step: the arguments that are in the key, all of each or some members of it. Nothing else is:
 neither outputs, instances, roles, tags, time limits nor networks."""

@@ -16,7 +16,7 @@ from penstock.kernel.call import Call
 from penstock.kernel.resource import Resource
 from penstock.services.sagemaker.pipelines.definition import Step
 from penstock.services.sagemaker.pipelines.expressions import Scope, resolve, to_text
-from penstock.store.records import Document, Query
+from penstock.store.records import Document
 
 TYPE = "Callback"
 TOKEN_LENGTH = 10
@@ -83,10 +83,3 @@ def metadata(callback: Document) -> dict[str, Any]:
 def outputs(callback: Document) -> dict[str, Any]:
     """What later steps may refer to."""
     return {"OutputParameters": callback.body.get("_outputs") or {}}
-
-
-def of_execution(execution: Document) -> Query:
-    """The question for the callbacks of an execution."""
-    return Query(
-        kind=CALLBACK.kind, account=execution.account, region=execution.region, parent=execution.name, limit=100_000
-    )  # fmt: skip

@@ -45,10 +45,11 @@ PARAMETER_TYPES = {
 
 MAX_DEPTH = 100
 EXECUTED = frozenset({
-    "Processing", "Training", "Tuning", "Transform", "Model", "RegisterModel", "EndpointConfig", "Callback", "Condition", "Fail",
+    "Processing", "Training", "Tuning", "Transform", "Model", "RegisterModel", "EndpointConfig", "Callback", "Lambda", "Condition",
+    "Fail",
 })  # fmt: skip
 TYPES = EXECUTED | {
-    "Lambda", "QualityCheck", "ClarifyCheck", "EMR", "EMRServerless", "AutoML", "Endpoint",
+    "QualityCheck", "ClarifyCheck", "EMR", "EMRServerless", "AutoML", "Endpoint",
     "InferenceComponent", "BedrockCustomModel", "BedrockCustomModelDeployment",
     "BedrockModelImport", "BedrockProvisionedModelThroughput", "Lineage", "NotebookJob", "Job", "Athena", "Cleanup",
     "ForEach", "HubContent",
@@ -66,7 +67,7 @@ NOT_YET = {
     "Endpoint": "Penstock serves no endpoints yet", "InferenceComponent": "Penstock serves no endpoints yet",
 }  # fmt: skip
 """Types of steps that are to come, and what they wait for."""
-BARE = frozenset({"Callback"})
+BARE = frozenset({"Callback", "Lambda"})
 """Types of steps that may do without arguments."""
 CHECK_TYPES = {
     "QualityCheck": ("DATA_QUALITY", "MODEL_QUALITY"),
@@ -161,9 +162,11 @@ def check_form(raw: Any, where: str) -> None:
 
 
 def check_members(name: str, kind: str, raw: dict[str, Any]) -> None:
-    """Refuses what stands beside a step's arguments and means nothing: its queue, the outputs it declares, its type of check."""
+    """Refuses what stands beside a step's arguments and means nothing: a queue, a function, declared outputs, a type of check."""
     if kind == "Callback" and not (isinstance(raw.get("SqsQueueUrl"), str) or function_of(raw.get("SqsQueueUrl"))):
         raise Malformed(f"Step '{name}' is missing its 'SqsQueueUrl'.")
+    if kind == "Lambda" and not (isinstance(raw.get("FunctionArn"), str) or function_of(raw.get("FunctionArn"))):
+        raise Malformed(f"Step '{name}' is missing its 'FunctionArn'.")
     if kind in CHECK_TYPES and raw.get("CheckType") not in CHECK_TYPES[kind]:
         raise Malformed(
             f"Step '{name}' has the CheckType '{raw.get('CheckType')}'; it must be one of {', '.join(CHECK_TYPES[kind])}."

@@ -12,7 +12,7 @@ from typing import Any
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker import faults
-from penstock.services.sagemaker.pipelines import callbacks, conditions, jobs, retries
+from penstock.services.sagemaker.pipelines import callbacks, conditions, jobs, lambdas, retries
 from penstock.services.sagemaker.pipelines.cache import Cache, Verdict
 from penstock.services.sagemaker.pipelines.checks import EXECUTED, FOREIGN, NOT_YET
 from penstock.services.sagemaker.pipelines.definition import Definition, Step
@@ -103,11 +103,15 @@ class Look:
             if job is None:
                 self.end(name, "Failed", "ClientError: what the step made was deleted before it ended.")
                 continue
+            if job.kind == lambdas.INVOKED.kind:
+                lambdas.settle(self.call, job)
             outcome = jobs.OUTCOMES.get(job.status)
             if outcome is None:
                 continue
             if outcome == "Stopped" and self.execution.status != "Stopping":
                 self.end(name, "Failed", f"ClientError: {job.arn} was stopped, and not by its execution.")
+            elif job.kind == lambdas.INVOKED.kind:
+                self.end_lambda(name, job, outcome)
             elif job.kind == callbacks.CALLBACK.kind:
                 self.write(name, outcome, callbacks.metadata(job), reason=job.body.get("FailureReason") or NO_REASON)
             elif outcome == "Failed":
@@ -116,6 +120,19 @@ class Look:
             else:
                 self.end(name, outcome, "")
             note_end(self.call, self.execution, job, outcome)
+
+    def end_lambda(self, name: str, invoked: Document, outcome: str) -> None:
+        """Ends a Lambda step; one that a stopped execution waited for is Stopped, unless its time was over."""
+        reason = invoked.body.get("FailureReason", "")
+        told = reason if reason.startswith("InternalServerError") else f"ClientError: {reason}"
+        if self.execution.status == "Stopping":
+            timed_out = invoked.status == "TimedOut"
+            self.write(name, "Failed" if timed_out else "Stopped", lambdas.metadata(invoked), reason=told)
+        elif outcome == "Failed":
+            kind = retries.SERVICE_FAULT if told == reason else None
+            self.fail(self.definition.steps[name], told, kind)
+        else:
+            self.write(name, outcome, lambdas.metadata(invoked))
 
     def stop(self) -> None:
         """Asks every running job to stop, once."""
@@ -126,6 +143,10 @@ class Look:
                 continue
             if kind == callbacks.TYPE:
                 self.ask_to_stop(name)
+                continue
+            if kind == lambdas.TYPE:  # it is waited for
+                if entry["status"] != "Stopping":
+                    self.write(name, "Stopping")
                 continue
             maker = jobs.MAKERS[kind]
             if entry["status"] == "Stopping" or not maker.stoppable:
@@ -184,7 +205,7 @@ class Look:
             step = self.definition.steps[name]
             if name in self.entries or not self.counts(name) or self.waits(step, skipped):
                 continue
-            if step.type in jobs.MAKERS or step.type == callbacks.TYPE:
+            if step.type in jobs.MAKERS or step.type in (callbacks.TYPE, lambdas.TYPE):
                 if running >= allowed:
                     continue
                 if made >= BATCH:
@@ -225,6 +246,8 @@ class Look:
             self.give_up(step)
         elif step.type == callbacks.TYPE:
             self.ask(step)
+        elif step.type == lambdas.TYPE:
+            self.invoke(step)
         elif step.type in EXECUTED:
             self.make(step)
         else:
@@ -278,6 +301,29 @@ class Look:
             return
         self.write(step.name, "Executing", callbacks.metadata(callback), job=[callback.kind, callback.name])
 
+    def invoke(self, step: Step) -> None:
+        """Begins a Lambda step: its function is invoked, unless an earlier result stands for it."""
+        scope = StepScope(self.call, self.execution, self.definition.steps)
+        verdict = None
+        try:
+            arguments = lambdas.arguments_of(step, scope)
+            verdict = self.cache.look(step, arguments)
+            if verdict is not None and verdict.hit:
+                self.reuse(step, verdict)
+                return
+            faults.refuse(self.call, step.name)
+        except Unresolved as why:
+            self.end(step.name, "Failed", f"ClientError: {why}")
+            return
+        except ServiceError as fault:
+            told = f"ClientError: Failed to invoke lambda:Invoke. Error Details: {fault.message}"
+            self.fail(step, told, retries.kind_of_error(fault), verdict)
+            return
+        attempt = self.entries.get(step.name, {}).get("attempt", 1)
+        invoked = lambdas.begin(self.call, self.execution, step, arguments, attempt)
+        job = [invoked.kind, invoked.name]
+        self.write(step.name, "Executing", lambdas.metadata(invoked), job=job, verdict=verdict)
+
     def make(self, step: Step) -> None:
         """Makes a step's job, model or package."""
         maker = jobs.MAKERS[step.type]
@@ -317,7 +363,8 @@ class Look:
         assert verdict.record is not None
         job = jobs.find(self.call, self.execution, verdict.record.body)
         assert job is not None
-        metadata = {jobs.MAKERS[step.type].metadata: {"Arn": job.arn}}
+        is_lambda = step.type == lambdas.TYPE
+        metadata = lambdas.metadata(job) if is_lambda else {jobs.MAKERS[step.type].metadata: {"Arn": job.arn}}
         self.write(step.name, "Succeeded", metadata, job=verdict.record.body["job"], verdict=verdict)
 
     def prefix(self, step: Step) -> str | None:

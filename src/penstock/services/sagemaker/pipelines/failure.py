@@ -6,13 +6,14 @@ from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.services.sagemaker import contract
-from penstock.services.sagemaker.pipelines import jobs
-from penstock.services.sagemaker.pipelines.callbacks import TYPE
+from penstock.services.sagemaker.pipelines import callbacks, jobs, lambdas
 from penstock.services.sagemaker.pipelines.events import move_execution, tell_step
 from penstock.services.sagemaker.pipelines.state import ENDED, RUNNING, STEP
 from penstock.store.records import Document, Ref
 
-KINDS = {maker.metadata: kind for kind, maker in jobs.MAKERS.items()} | {TYPE: TYPE}
+KINDS = {maker.metadata: kind for kind, maker in jobs.MAKERS.items()} | {
+    callbacks.TYPE: callbacks.TYPE, lambdas.TYPE: lambdas.TYPE
+}  # fmt: skip
 """The type of a step, by what its metadata names."""
 STOPPABLE = {maker.kind: maker for maker in jobs.MAKERS.values() if maker.stoppable}
 

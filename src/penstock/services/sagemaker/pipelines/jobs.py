@@ -58,7 +58,7 @@ MAKERS = {
     ),
     "EndpointConfig": Maker("sagemaker.endpoint-config", "EndpointConfig", "EndpointConfig", stoppable=False),
 }
-OUTCOMES = {"": "Succeeded", "Completed": "Succeeded", "Failed": "Failed", "Stopped": "Stopped"}
+OUTCOMES = {"": "Succeeded", "Completed": "Succeeded", "Failed": "Failed", "TimedOut": "Failed", "Stopped": "Stopped"}
 """What a step becomes when what it made has this status; every other status means that it still runs."""
 
 

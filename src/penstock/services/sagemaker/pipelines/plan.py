@@ -15,7 +15,7 @@ from typing import Any
 from penstock.kernel.call import Call
 from penstock.services.sagemaker import costs
 from penstock.services.sagemaker.costs import Use
-from penstock.services.sagemaker.pipelines import bills, cache, cachekeys, conditions, jobs
+from penstock.services.sagemaker.pipelines import bills, cache, cachekeys, conditions, jobs, lambdas
 from penstock.services.sagemaker.pipelines.definition import Step, parse
 from penstock.services.sagemaker.pipelines.expressions import Unresolved, function_of, resolve, to_text
 from penstock.services.sagemaker.pipelines.scope import StepScope
@@ -128,7 +128,7 @@ class View:
             return self._decide(step)
         if step.type == "Fail":
             return Planned(step, "fails", "ends the execution as failed")
-        if step.type in cachekeys.KEYS and step.type in jobs.MAKERS:
+        if step.type in cachekeys.KEYS and (step.type in jobs.MAKERS or step.type == lambdas.TYPE):
             return self._job(step)
         return Planned(step, "at once", "has no instances")
 
@@ -158,7 +158,9 @@ class View:
     def _job(self, step: Step) -> Planned:
         expected, why = "runs", "caching is not on for it"
         try:
-            arguments = resolve(step.arguments, self._scope(step))
+            scope = self._scope(step)
+            is_lambda = step.type == lambdas.TYPE
+            arguments = lambdas.arguments_of(step, scope) if is_lambda else resolve(step.arguments, scope)
             verdict = self.cache.look(step, arguments)
             if verdict is not None:
                 expected, why = ("hit" if verdict.hit else "runs"), verdict.why

@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
-from penstock.services.sagemaker.pipelines import callbacks, jobs
+from penstock.services.sagemaker.pipelines import callbacks, jobs, lambdas
 from penstock.services.sagemaker.pipelines.definition import Step
 from penstock.services.sagemaker.pipelines.events import iso
 from penstock.services.sagemaker.pipelines.expressions import Unresolved, walk
@@ -89,6 +89,8 @@ class StepScope(StartScope):
             raise Unresolved(f"What step '{step}' made is not there any more")
         if job.kind == callbacks.CALLBACK.kind:
             return callbacks.outputs(job)
+        if job.kind == lambdas.INVOKED.kind:
+            return lambdas.outputs(job)
         try:
             return jobs.describe(self.call, self.steps[step].type, job)
         except ServiceError as fault:
