@@ -46,9 +46,8 @@ def measure(family: Family) -> list[Row]:
         (folder / "alone.py").write_text(PANDAS)
         jobs = Jobs(family)
         jobs.prepare(folder / "rows.csv")
-        alone = min(pandas_alone(python, folder) for _ in range(TIMES))
-        one = min(jobs.run("one/", 1) for _ in range(TIMES))
-        wide = min(jobs.run("two/", 2) for _ in range(TIMES))
+        rounds = [(pandas_alone(python, folder), jobs.run("one/", 1), jobs.run("two/", 2)) for _ in range(TIMES)]
+        alone, one, wide = (min(column) for column in zip(*rounds, strict=True))
     return [
         Row("a million rows x 8, CSV to CSV, one instance", "s", one, alone, "pandas alone on one core", "<= 1.3 x"),
         Row("two such files on two instances", "s", wide, one, "one of them on one instance", "<= 1.3 x"),

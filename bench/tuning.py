@@ -29,7 +29,10 @@ def measure(family: Family) -> list[Row]:
     tune(client, family.keys["role_arn"], "Bayesian", 2)  # imports the search's library
     limit, *ours = steps.in_turns(
         lambda: bare(python, TRIALS) / TRIALS,
-        *(lambda strategy=each: tune(client, family.keys["role_arn"], strategy, TRIALS) / TRIALS for each in STRATEGIES),
+        *(
+            lambda strategy=each: tune(client, family.keys["role_arn"], strategy, TRIALS) / TRIALS
+            for each in STRATEGIES
+        ),
     )
     return [
         Row(

