@@ -15,7 +15,13 @@ from math import inf
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 LAST_S = 1.0
@@ -141,7 +147,7 @@ class Connection(HttpToolsProtocol):
 
 
 class Incoming:
-    """What the server side of an application may know, and do, about the body of one request."""
+    """What an application may know, and do, about one request beyond ASGI: its body, and an answer that is there as a whole."""
 
     __slots__ = ("_connection", "_cycle")
 
@@ -178,3 +184,34 @@ class Incoming:
                 connection.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         else:
             cycle.keep_alive = False
+
+    # --- an answer that is there
+    def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Writes a whole answer at once: head and body are one system call, and one packet where they are small.
+
+        Gives: False where the client takes too slowly, or something was sent: then it goes by ASGI's messages.
+        """
+        cycle = self._cycle
+        if cycle.flow.write_paused or cycle.response_started:
+            return False
+        if cycle.disconnected:
+            return True
+        names, values = zip(*headers, strict=True) if headers else ((), ())
+        if HEADER_RE.search(b"".join(names)) or HEADER_VALUE_RE.search(b"".join(values)):
+            raise ValueError("an answer's header holds what no header may")
+        if b"connection" in names:  # it says only that the answer is the last
+            cycle.keep_alive = False
+        told = [STATUS_LINE[status]]
+        for name, value in headers:
+            told += (name, b": ", value, b"\r\n")
+        if not cycle.keep_alive and b"connection" not in names:
+            told.append(b"connection: close\r\n")
+        told += (b"\r\n", body)
+        cycle.waiting_for_100_continue = False
+        cycle.response_started = cycle.response_complete = True
+        cycle.transport.write(b"".join(told))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+        return True

@@ -29,7 +29,8 @@ from urllib.parse import unquote
 
 from penstock import hosts, posts
 from penstock.blobs import checksums
-from penstock.intake import Body, Disconnected, Receive, keep
+from penstock.connections import Incoming
+from penstock.intake import Body, Disconnected, Receive, keep, keep_small
 from penstock.kernel import auth, cors, ids, sigv4
 from penstock.kernel.app import App
 from penstock.kernel.call import Call, Caller, Waiting
@@ -48,7 +49,7 @@ log = logging.getLogger("penstock.front")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 RERUNS = 50
 S3_SCOPE = "/s3/aws4_request"
-"""In the header of a request to S3: of those, which come in crowds, one is begun at each turn of the event loop."""
+"""In the header of a request to S3: of those, which come in crowds, one is begun at each turn of the event loop while others call."""
 FORM = "application/x-www-form-urlencoded"
 ADDRESS = re.compile(r"\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\]")
 REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,40}[a-z0-9])?")
@@ -88,8 +89,10 @@ class Front:
         body = Body(request, receive, self.app.settings, scope.get("incoming"))
         if request.headers.get("authorization", "").find(S3_SCOPE) > 0:
             await self.lane.turn()
+        else:
+            self.lane.make_way()
         reply = await self.answer(request, body)
-        await write(reply, request.method, receive, send)
+        await write(reply, request.method, receive, send, body.incoming)
 
     async def answer(self, request: Request, body: Body) -> Reply:
         """The chain. Every failure leaves it as a reply in the service's own form."""
@@ -291,12 +294,14 @@ class Front:
         """Streams the body into the blobs, and holds its length and digest against what the head of the request says."""
         headers = request.headers
         unchunker = unchunker_of(request, scope, chunks) if is_chunked(request, scope) else None
-        received = None
-        if unchunker is None and self.porter is not None:
-            received = await self.porter.carry(body, checksums.asked(headers))
+        algorithms, received = checksums.asked(headers), None
+        if unchunker is None:
+            received = await keep_small(self.app.blobs, body, algorithms)
+            if received is None and self.porter is not None:
+                received = await self.porter.carry(body, algorithms)
         if received is None:
             pieces = decoded(body.pieces(), unchunker, headers) if unchunker else body.pieces()
-            received = await keep(self.app.blobs, pieces, checksums.asked(headers))
+            received = await keep(self.app.blobs, pieces, algorithms)
         expected = headers.get("x-amz-decoded-content-length" if unchunker else "content-length")
         if expected is not None and expected != str(received.size_bytes):
             raise ServiceError(
@@ -402,15 +407,18 @@ def unchunk(request: Request, scope: sigv4.Scope, chunks: Any) -> bytes:
     return body
 
 
-async def write(reply: Reply, method: str, receive: Receive, send: Send) -> None:
+async def write(reply: Reply, method: str, receive: Receive, send: Send, incoming: Incoming | None) -> None:
     """Sends a reply; chunks of a lazy body are read in the executor, as long as the client is there."""
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers.items()]
     body = reply.body
     if isinstance(body, bytes):
         if "content-length" not in reply.headers and reply.status not in (204, 304):
             headers.append((b"content-length", b"%d" % len(body)))
+        body = b"" if method == "HEAD" else body
+        if incoming is not None and incoming.answer(reply.status, headers, body):
+            return
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        await send({"type": "http.response.body", "body": body})
         return
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     if method != "HEAD":

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from penstock.blobs.base import Blobs
+from penstock.blobs.base import INLINE_BYTES, Blobs
 from penstock.connections import Incoming
 from penstock.kernel.errors import ServiceError
 from penstock.settings import Settings
@@ -53,6 +53,10 @@ class Body:
         nothing = self.length == 0 or (bare and "transfer-encoding" not in headers)
         self._whole = b"" if nothing else None
 
+    def is_here(self) -> bool:
+        """Whether all of it has come, so that nothing need be waited for."""
+        return self._whole is not None or (self.incoming is not None and self.incoming.is_here())
+
     async def whole(self) -> bytes:
         """All of it.
 
@@ -61,7 +65,7 @@ class Body:
         if self._whole is None:
             if self.length and self.length > self._limit_bytes:
                 raise self._too_large()
-            if self.incoming is not None and self.incoming.is_here():
+            if self.is_here():
                 self._whole = (await self._next())[0]
                 return self._whole
             pieces, size = [], 0
@@ -83,7 +87,7 @@ class Body:
             return
         more, patience, clock = True, Patience(self.patience_s), asyncio.get_running_loop().time
         while more:
-            if self.incoming is not None and self.incoming.is_here():  # no timer for what has come already
+            if self.is_here():  # no timer for what has come already
                 piece, more = await self._next()
             else:
                 began = clock()
@@ -109,6 +113,15 @@ class Body:
 def too_slow() -> ServiceError:
     """The answer to a client whose body does not come."""
     return ServiceError("RequestTimeout", SLOW, 400)
+
+
+async def keep_small(blobs: Blobs, body: Body, algorithms: tuple[str, ...]) -> Any:
+    """Takes in a body that is here and goes into a row; None where it is another one."""
+    if body.length is None or body.length > INLINE_BYTES or not body.is_here():
+        return None
+    receiver = blobs.receive(algorithms)
+    receiver.write(await body.whole())
+    return receiver.finish()
 
 
 async def keep(blobs: Blobs, pieces: AsyncIterator[bytes], algorithms: tuple[str, ...]) -> Any:

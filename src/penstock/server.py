@@ -292,6 +292,7 @@ async def serve_front(
         log_config=None,
         server_header=False,
         date_header=False,
+        proxy_headers=False,  # nobody stands before us, and what a header says of a client is not asked
         timeout_keep_alive=75,
     )
     config.load()

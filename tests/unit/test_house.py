@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "posts": (ROOT, "kernel", "wire"),
     "front": (
         ROOT,
+        "connections",
         "hosts",
         "intake",
         "porter",

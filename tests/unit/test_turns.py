@@ -20,9 +20,10 @@ from penstock.wire import models
 REF = Ref("sagemaker.experiment", "1", "us-east-1", "e")
 
 
-def test_one_of_a_crowd_begins_at_each_turn_of_the_loop_and_who_went_away_holds_nobody_up() -> None:
+def test_while_others_call_one_of_a_crowd_begins_at_each_turn_of_the_loop_and_who_went_away_holds_nobody_up() -> None:
     async def story() -> tuple[list[int], list[int]]:
         lane, begun, counts = Lane(), list[int](), [0]
+        lane.make_way()
 
         async def one(number: int) -> None:
             await lane.turn()

@@ -7,9 +7,13 @@ that is slow would lose against quicker ones for ever. Those that come new see t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 
 from penstock.store.records import Change, Ref
+
+NARROW_S = 1.0
+"""How long a lane stays narrow after somebody called who does not go through it."""
 
 
 class Turns:
@@ -55,18 +59,25 @@ class Turn:
 
 
 class Lane:
-    """A narrow way for requests that come in crowds: one of them is begun at each turn of the event loop.
+    """A way for requests that come in crowds. While others call, too, it is narrow: one of the crowd begins at each turn of the event loop.
 
     Between two of them the loop looks at its sockets, and whoever goes not through here is served: a small call beside a crowd waits
-    for the request under way, not for all that came before it. A lane that nobody waits in costs one callback.
+    for the request under way, not for all that came before it. A crowd among itself need not keep to it, and does not pay for it.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._taken = False
+        self._narrow_until = 0.0
+
+    def make_way(self) -> None:
+        """Makes it narrow for a while: somebody calls who is none of the crowd."""
+        self._narrow_until = time.monotonic() + NARROW_S
 
     async def turn(self) -> None:
         """Waits until it is one's turn; first come, first served."""
+        if not self._waiting and time.monotonic() > self._narrow_until:
+            return
         loop = asyncio.get_running_loop()
         if self._taken:
             self._waiting.append(future := loop.create_future())

@@ -139,10 +139,10 @@ class Bindings:
                     found[name] = convert(text)
         if request.query and (self.queries or self.query_map):
             self._read_query(request.query, found)
-        headers = request.headers
-        for wire, (name, convert) in self.headers.items():
-            given = headers.get(wire)
-            if given is not None:
+        headers, bound = request.headers, self.headers
+        for wire, given in headers.items():  # fewer than what an operation knows
+            if wire in bound:
+                name, convert = bound[wire]
                 found[name] = convert(given)
         for prefix, name in self.prefixes:
             cut = len(prefix)
