@@ -4,13 +4,13 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 STAMP := .venv/.ready
 
-.PHONY: setup demo test lint run bench docs clients conformance fuzz chaos clean
+.PHONY: setup demo test lint run bench docs clients conformance docker fuzz chaos clean
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml uv.lock
 	@command -v $(UV) >/dev/null 2>&1 || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
-	$(UV) sync --quiet --frozen --python $(PYTHON) --extra ml --extra dev --inexact --compile-bytecode
+	$(UV) sync --quiet --frozen --python $(PYTHON) --extra ml --extra dev --extra docker --inexact --compile-bytecode
 	@touch $@
 
 demo: setup
@@ -37,6 +37,9 @@ conformance: setup
 
 fuzz: setup
 	.venv/bin/python -m tests.fuzz $(ARGS)
+
+docker: setup
+	PENSTOCK_TEST_DOCKER=$${PENSTOCK_TEST_DOCKER:-auto} .venv/bin/python -m pytest tests/contract/test_executor_contract.py tests/journeys/test_containers.py -k "Docker or containers"
 
 clients: setup
 	.venv/bin/python -m tests.clients

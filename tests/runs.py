@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from penstock.runs import runner
+from penstock.runs import runner, sandbox
 from penstock.runs.base import RunSpec, RunState
 from penstock.runs.capacity import Capacity
 from penstock.runs.fake import Act
@@ -115,10 +115,13 @@ class Place:
 
 
 @contextmanager
-def local_executor(data: Path, capacity: Capacity | None = None) -> Iterator[tuple[LocalExecutor, Place]]:
+def local_executor(
+    data: Path, capacity: Capacity | None = None, docker: str = ""
+) -> Iterator[tuple[LocalExecutor, Place]]:
     """A runner and an executor on a folder, gone at the end with all they started."""
     place = Place(data)
-    executor = LocalExecutor(data, capacity or Capacity(4.0, 8 << 30))
+    setup = sandbox.setup("" if docker else str(data / "sockets"), docker=docker)
+    executor = LocalExecutor(data, capacity or Capacity(4.0, 8 << 30), setup)
     try:
         yield executor, place
     finally:

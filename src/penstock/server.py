@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import json
 import logging
 import os
@@ -30,7 +31,7 @@ import uvloop
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from penstock import authority, guests, hosts, porter, presence
+from penstock import Refused, authority, guests, hosts, porter, presence
 from penstock.blobs.files import FileBlobs
 from penstock.connections import Connection, Watch
 from penstock.doorway import Doorway
@@ -43,8 +44,10 @@ from penstock.kernel.app import App
 from penstock.kernel.clock import SystemClock
 from penstock.kernel.engine import Engine
 from penstock.kernel.logs import Logs
-from penstock.runs import handout
+from penstock.runs import handout, sandbox
+from penstock.runs.base import Images
 from penstock.runs.capacity import Capacity
+from penstock.runs.docker import begin_sweep
 from penstock.runs.images.indexes import read_indexes
 from penstock.runs.images.registry import LocalImages
 from penstock.runs.layers import make_layer
@@ -111,6 +114,39 @@ def images_of(settings: Settings) -> LocalImages:
     return LocalImages(settings.data / "images", fetch_python=settings.python_downloads)
 
 
+def images_with_containers(settings: Settings) -> tuple[Images, str]:
+    """The images of a server's processes, and the address of the container engine that some may need, if one is chosen.
+
+    An engine that is away stops nothing: its images are refused until it is back. Raises: Refused where it can never be used.
+    """
+    images = images_of(settings)
+    if not settings.docker:
+        return images, ""
+    try:
+        from penstock.runs.docker import daemon, store
+    except ImportError:
+        raise Refused("The client of container engines is not installed: pip install 'penstock[docker]'.") from None
+    address = daemon.find_address(settings.docker, os.environ)
+    return store.DockerImages(images, address), address
+
+
+def try_containers(settings: Settings) -> str:
+    """A sentence on the container engine that would be used. Raises: Refused where there is none that answers."""
+    chosen = dataclasses.replace(settings, docker=settings.docker or "auto")
+    try:
+        _, address = images_with_containers(chosen)
+        from penstock.runs.docker import daemon
+
+        found = daemon.reach(address)
+    except Refused as why:
+        if settings.docker:
+            raise
+        return f"not chosen (PENSTOCK_DOCKER), and could not be used: {why}"
+    if not settings.docker:
+        return f"not chosen; PENSTOCK_DOCKER=auto would have {found.name} {found.version} run images that Penstock does not know."
+    return f"{found.name} {found.version} at {address} runs images that Penstock does not know."
+
+
 def lay_common(settings: Settings) -> Path:
     """The layer of what every job finds: the programs that run inside, and the certificates."""
     content = {contract.CONTAINERS: Path(__file__).parent / "containers"}
@@ -133,6 +169,7 @@ def prepare(settings: Settings) -> dict[str, object]:
 
     Gives: what clients may know of it.
     """
+    images_with_containers(settings)
     for folder in ("sockets", "runs", "logs", "blobs", "images", "ca"):
         (settings.data / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     authority.establish(settings.data / "ca")
@@ -210,9 +247,12 @@ def run_engine(settings: Settings) -> None:
     writer = Writer(database(settings))
     store = SqliteStore(database(settings), writer)
     app = app_of(settings, store)
-    app.images = images_of(settings)
+    app.images, docker = images_with_containers(settings)
     app.layers = [str(lay_common(settings))]
-    app.runs = LocalExecutor(settings.data, capacity_of(settings))
+    setup = sandbox.setup(str(settings.data / "sockets"), docker=docker)
+    app.runs = LocalExecutor(settings.data, capacity_of(settings), setup)
+    if docker:
+        begin_sweep(docker, settings.data / "runs")
     engine = Engine(app.steps(), store, SqliteWork(store, writer), app.clock, app.step_call, give_up=app.give_up())
     app.nudge = engine.nudge
 
@@ -265,7 +305,7 @@ def run_front(settings: Settings, listening: socket.socket, number: int) -> None
         writer.attach()
         store = SqliteStore(database(settings), writer)
         app = app_of(settings, store)
-        app.images = images_of(settings)  # to refuse an unknown image at once; the engine builds them
+        app.images, _ = images_with_containers(settings)  # to refuse an unknown image at once; the engine builds them
         app.functions = RemoteFunctions(invoke_socket(settings))
         try:
             await serve_front(

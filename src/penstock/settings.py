@@ -76,6 +76,11 @@ class Settings:
     keep_points_days: float = knob(455.0, "How long metric points are kept, as at CloudWatch (0: for ever).")
     keep_logs_days: float = knob(0.0, "After how many days without a line a log stream goes (0: as its group says).")
     log_level: str = knob("info", "What the server's own log tells: debug, info, warning or error.")
+    docker: str = knob(
+        "",
+        "The container engine that runs images which Penstock does not know: `auto` (Docker's or Podman's socket, wherever "
+        "it is) or its address, `unix:///run/docker.sock`; empty: none. Needs the extra `penstock[docker]`.",
+    )
     python_downloads: bool = knob(True, "Whether `uv` may fetch a Python that an image needs and the machine lacks.")
 
     @classmethod

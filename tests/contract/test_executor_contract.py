@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 import time
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engines import IMAGE, engine
 from runs import Place, Watcher, local_executor, program
 
 from penstock.runs import sandbox
-from penstock.runs.base import ENDED, LOST, RUNNING, WAITING, Output, RunSpec
+from penstock.runs.base import ENDED, LOST, RUNNING, WAITING, Instance, Output, RunSpec, RunState
 from penstock.runs.capacity import Capacity
 from penstock.runs.fake import Act, FakeExecutor
 
@@ -251,6 +253,122 @@ class TestLocal(ExecutorContract):
     @pytest.fixture
     def blobs(self, tmp_path: Path) -> Path:
         return tmp_path / "blobs"
+
+    def lose(self, executor: Any, name: str) -> None:
+        self.place.kill_supervisor(name)
+
+
+PID_1 = "import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(143)); print('ready', flush=True)\n"
+"""A container's program is pid 1, to which the kernel gives no signal that it does not expect (yet)."""
+
+
+TALK = """
+import socket, sys, time
+me, other = socket.gethostname(), {"algo-1": "algo-2", "algo-2": "algo-1"}[socket.gethostname()]
+listening = socket.create_server(("", 8080))
+for _ in range(600):
+    try:
+        socket.create_connection((other, 8080), 5).close()
+        break
+    except OSError:
+        time.sleep(0.1)
+listening.settimeout(60)
+listening.accept()
+"""
+
+
+class ReadyWatcher(Watcher):
+    """Calls a program running once it has said that it is ready."""
+
+    def __init__(self, executor: Any, runs: Path):
+        super().__init__(executor)
+        self._runs = runs
+
+    def wait(self, name: str, *phases: str, timeout_s: float = 120.0) -> RunState:
+        state = super().wait(name, *phases, timeout_s=timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while state.phase == RUNNING and (self._runs / name / "algo-1.log").read_text().count("ready") < state.attempt:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return state
+
+
+@pytest.fixture(scope="class")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with engine(tmp_path_factory.mktemp("image")) as address:
+        yield address
+
+
+@pytest.mark.sandbox
+@pytest.mark.skipif(not sandbox.probe().ok, reason=f"no sandboxes here: {sandbox.probe().sentence}")
+@pytest.mark.skipif("PENSTOCK_TEST_DOCKER" not in os.environ, reason="the contract takes a minute at an engine: `make docker`")
+class TestDocker(ExecutorContract):
+    place: Place
+
+    @pytest.fixture
+    def executor(self, tmp_path: Path, docker: str) -> Iterator[Any]:
+        self.acts = {}
+        with local_executor(tmp_path, docker=docker) as (executor, place):
+            self.place = place
+            yield executor
+            place.close()
+            from penstock.runs.docker import sweep
+
+            sweep.main(docker, tmp_path / "runs")
+
+    @pytest.fixture
+    def blobs(self, tmp_path: Path) -> Path:
+        return tmp_path / "blobs"
+
+    @pytest.fixture
+    def watch(self, executor: Any, tmp_path: Path) -> Watcher:
+        return ReadyWatcher(executor, tmp_path / "runs")
+
+    def spec(self, name: str, act: Act | None = None, **fields: Any) -> RunSpec:
+        spec = super().spec(name, act, container=IMAGE, **fields)
+        spec.command[-1] = PID_1 + spec.command[-1]
+        return spec
+
+    def test_memory_without_end_is_told_as_its_reason(self, executor: Any, watch: Watcher) -> None:
+        spec = self.spec("memory", memory_bytes=64 << 20)
+        spec.command[-1] = "held = []\nwhile True: held.append(bytearray(b'x') * (8 << 20))"
+        executor.start(spec)
+        assert watch.wait("memory", ENDED).reason == "memory"
+
+    def test_writes_without_end_are_told_as_their_reason(self, executor: Any, watch: Watcher) -> None:
+        spec = self.spec("disk", disk_bytes=32 << 20)
+        spec.command[-1] = "import time\nopen('/tmp/large', 'wb').write(bytes(1 << 20) * 48)\ntime.sleep(600)"
+        executor.start(spec)
+        state = watch.wait("disk", ENDED)
+        assert (state.reason, state.message) == ("disk", "It wrote more than 32 MiB.")
+
+    def test_a_program_that_is_not_in_the_image_is_told(self, executor: Any, watch: Watcher) -> None:
+        spec = self.spec("nothing")
+        spec.command = ["/no/such/program"]
+        executor.start(spec)
+        state = watch.wait("nothing", ENDED)
+        assert (state.exit_code, state.reason) == (125, "sandbox")
+        assert "the container could not be started" in state.message
+        assert "/no/such/program" in state.message
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may join the networks of containers")
+    def test_instances_reach_each_other_by_name(self, executor: Any, watch: Watcher) -> None:
+        spec = self.spec("two", instances=[Instance("algo-1"), Instance("algo-2")])
+        spec.command[-1] = TALK
+        executor.start(spec)
+        assert watch.wait("two", ENDED).exit_code == 0, watch.wait("two", ENDED)
+
+    def test_the_containers_of_a_lost_run_are_removed(self, executor: Any, watch: Watcher, docker: str) -> None:
+        from penstock.runs.docker import daemon
+
+        executor.start(self.spec("stray", Act(hold=True)))
+        watch.wait("stray", RUNNING)
+        self.lose(executor, "stray")
+        watch.wait("stray", LOST)
+        deadline = time.monotonic() + 60
+        with daemon.reach(docker).client() as client:
+            while client.containers(all=True, filters={"label": f"penstock.runs={self.place.data}/runs"}):
+                assert time.monotonic() < deadline
 
     def lose(self, executor: Any, name: str) -> None:
         self.place.kill_supervisor(name)

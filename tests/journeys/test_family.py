@@ -62,11 +62,20 @@ def test_down_returns_when_all_have_ended_and_up_follows_at_once(folder: Path) -
     assert json.loads(again.stdout)["credentials"] == json.loads(first.stdout)["credentials"]
 
 
-def test_a_second_server_on_the_folder_is_refused(family: Family) -> None:
+def test_a_second_server_on_the_folder_is_told_where_the_first_one_is(family: Family) -> None:
     second = family.penstock("up", "--port", "0", "--doorway-port", "0")
-    assert second.returncode == 2
-    assert second.stderr.startswith(f"penstock: A server at {family.about['url']} (pid {family.about['pid']}) is using")
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"penstock: A server is up already, at {family.about['url']} (pid {family.about['pid']})")
     assert second.stderr.count("\n") == 1
+    behind = family.penstock("up", "--detach", "--json")
+    assert (behind.returncode, json.loads(behind.stdout)["pid"]) == (0, family.about["pid"])
+    assert f"was up already at {family.about['url']}" in family.penstock("up", "-d").stdout
+
+
+def test_a_port_has_no_say_where_a_server_is_up(family: Family) -> None:
+    told = family.penstock("exec", "--port", "1", "--", "printenv", "AWS_ENDPOINT_URL")
+    assert told.stdout.strip() == family.about["url"]
+    assert f"a server is up already, at {family.about['url']}: --port 1 has no say." in told.stderr
 
 
 def test_a_port_that_is_taken_is_told(family: Family, folder: Path) -> None:

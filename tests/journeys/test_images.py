@@ -93,9 +93,10 @@ def test_a_job_runs_on_an_image_that_a_dockerfile_made(family: Family, folder: P
 
 
 def test_an_instruction_that_fails_is_told_with_its_last_lines(family: Family, folder: Path) -> None:
-    (folder / "Dockerfile").write_text("FROM python:3.11\n\nRUN echo so far && \\\n  ls /not/there\n")
+    (folder / "Dockerfile").write_text("FROM python:3.11\nLABEL a=b\nRUN echo so far && \\\n  ls /not/there\n")
     failed = family.penstock("image", "build", str(folder), "--tag", "fails:1")
-    assert failed.returncode != 0
+    assert failed.returncode == 1
+    assert "warning: line 2: LABEL a=b" in failed.stdout
     assert "line 3: RUN echo so far" in failed.stderr
     assert "/not/there" in failed.stderr
     assert family.penstock("image", "rm", "fails:1").returncode != 0

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConn
 from rich.console import Console
 
 from penstock import cli, server
-from penstock.cli import checks, dag, demo, images, logs, pipelines, world
+from penstock.cli import checks, dag, demo, executions, images, logs, pipelines, world
 from penstock.cli.clients import Unanswered
 from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker import jobs
@@ -213,3 +214,35 @@ def test_an_unknown_image_is_told_once(tmp_path: Path) -> None:
     assert refused.value.message.startswith("Requested image nothing:1 not found. ")
     assert "No environment is known" not in refused.value.message
     assert "Bring your own: penstock image add nothing:1 " in refused.value.message
+
+
+def test_a_tab_of_a_log_is_a_gap_in_the_live_view() -> None:
+    view = dag.View.__new__(dag.View)
+    assert view._remark(dag.Node("a", "Training", 0, last_line="[9]#011train-auc:0.9")) == "[9]  train-auc:0.9"
+
+
+LISTED = {
+    "list_pipelines": [{"PipelineName": "churn"}, {"PipelineName": "demand"}],
+    "list_pipeline_executions": [
+        {
+            "PipelineExecutionArn": f"arn:x/execution/{name}", "PipelineExecutionStatus": status,
+            "StartTime": datetime(2026, 11, day, tzinfo=UTC),
+        }
+        for name, status, day in (("old", "Failed", 1), ("new", "Executing", 3), ("mid", "Succeeded", 2))
+    ],
+}  # fmt: skip
+
+
+def test_executions_are_listed_newest_first_by_pipeline_and_status() -> None:
+    clients: Any = Answers(**LISTED)
+    ids = [each["PipelineExecutionArn"].rpartition("/")[2] for each in executions.find(clients, "churn")]
+    assert ids == ["new", "mid", "old"]
+    assert len(executions.find(clients, None)) == 6
+    assert [each["PipelineName"] for each in executions.find(clients, "demand", "Failed")] == ["demand"]
+
+
+@pytest.mark.parametrize(("pipeline", "status", "told"), [("chrun", None, "churn, demand"), (None, "Running", "Executing")])
+def test_what_no_execution_can_be_is_told_with_what_there_is(pipeline: str | None, status: str | None, told: str) -> None:
+    clients: Any = Answers(**LISTED)
+    with pytest.raises(cli.Refused, match=told):
+        executions.find(clients, pipeline, status)

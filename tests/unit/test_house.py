@@ -67,6 +67,7 @@ MEETING = {"server", "keeper", "cli", "__main__", "__init__"}
 NEVER_IMPORTED = {"penstock.server", "penstock.keeper", "penstock.cli"}
 
 INSIDE_FUNCTIONS = {
+    "penstock.runs.serve": {"penstock"},  # an extra, and larger than all else of a supervisor
     "penstock.runs.network": {"pyroute2"},  # in a forked child only: it takes longer to import than a run to start
 }
 """Lazy imports, each with its reason; drivers in server.py may be lazy too."""
@@ -85,7 +86,7 @@ CAUGHT = {
     "penstock.store.schema": {"migrate": 1},  # rolled back and raised again
     "penstock.runs.runner": {"_become_supervisor": 1},  # the top of a forked child
     "penstock.runs.supervisor": {"supervise": 1},  # a sandbox that could not be made is the run's end
-    "penstock.runs.network": {"_join": 1},  # the top of a forked child
+    "penstock.runs.network": {"wire": 1},  # the top of a forked child
 }
 """Where everything may be caught (`except Exception`, `except BaseException`), by function, and how often."""
 

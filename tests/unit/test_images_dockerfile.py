@@ -33,11 +33,13 @@ def test_lines_are_joined_and_comments_between_them_left_out() -> None:
     assert read(text) == [(3, "FROM", "python:3.11"), (4, "RUN", "a  && b"), (8, "CMD", "x")]
 
 
-def test_what_says_nothing_of_how_an_image_runs_is_passed_over() -> None:
-    assert [name for _, name, _ in read("FROM a\nLABEL x=y\nEXPOSE 8080\nMAINTAINER me\nUSER root\nCMD z")] == [
-        "FROM",
-        "CMD",
-    ]
+def test_what_says_nothing_of_how_an_image_runs_passes_with_a_warning_that_names_its_line() -> None:
+    text = "FROM a\nLABEL x=y\nEXPOSE 8080\nMAINTAINER me\nUSER root\nCMD z"
+    assert [name for _, name, _ in read(text)] == ["FROM", "CMD"]
+    warnings = dockerfile.warnings(text)
+    assert [warning.split(":")[1:3] for warning in warnings] == [
+        [" line 2", " LABEL x=y"], [" line 3", " EXPOSE 8080"], [" line 4", " MAINTAINER me"],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,9 @@ def test_what_says_nothing_of_how_an_image_runs_is_passed_over() -> None:
     [
         ("FROM a\nVOLUME /x", 2, "VOLUME /x"),
         ("FROM a\nSHELL [\"bash\"]", 2, "SHELL"),
+        ("FROM a\nHEALTHCHECK CMD true", 2, "are read"),
+        ("FROM a\nONBUILD RUN true", 2, "are read"),
+        ("FROM a\nSTOPSIGNAL SIGINT", 2, "are read"),
         ("FROM a\n\nUSER app", 3, "USER app"),
         ("FROM a\nFROM b", 2, "second FROM"),
         ("FROM a\nCOPY --from=builder /x /y", 2, "--from"),

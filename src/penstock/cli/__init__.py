@@ -24,6 +24,8 @@ COMMANDS = {
     "run": "pipelines.run",
     "plan": "plan.plan",
     "cost": "costs.cost",
+    "executions": "executions.executions",
+    "stop": "executions.stop",
     "explain": "explain.explain",
     "exec": "world.exec_",
     "env": "world.env",

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock import presence
+from penstock import Refused, presence, server
 from penstock.cli import findings
 from penstock.runs import limits, lookout, sandbox, seccomp
 from penstock.runs.images import interpreters
@@ -41,6 +41,7 @@ def examine(settings: Settings) -> list[Check]:
         _sandbox(),
         _limits(),
         _calls(),
+        _containers(settings),
         _data(settings),
         _disk(settings),
         _database(settings),
@@ -157,6 +158,18 @@ def _calls() -> Check:
     if not seccomp.filter_program():
         return Check("system calls", "poor", "not filtered: no such filter in this kernel, or not for this processor.")
     return Check("system calls", "good", "filtered in every sandbox.")
+
+
+def _containers(settings: Settings) -> Check:
+    try:
+        return Check("containers", "good", server.try_containers(settings))
+    except Refused as why:
+        return Check(
+            "containers", "bad", str(why),
+            "" if "pip install" in str(why) else
+            "Start Docker (sudo systemctl start docker; your user must be in the group docker), or Podman's service (podman system "
+            "service --time=0 unix:///run/podman/podman.sock), or name another socket in PENSTOCK_DOCKER.",
+        )  # fmt: skip
 
 
 def _pythons() -> Check:

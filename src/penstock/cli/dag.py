@@ -18,6 +18,8 @@ from rich.text import Text
 from penstock.cli.clients import Clients
 
 LOOK_S = 0.25
+TAB = "#011"
+"""How a tab stands in a log of CloudWatch's, and so in ours."""
 ENDED = {"Succeeded", "Failed", "Stopped"}
 MARKS = {
     "Succeeded": ("✔", "green"),
@@ -186,7 +188,7 @@ class View:
             )
         if package := node.shown.get("Metadata", {}).get("RegisterModel", {}).get("Arn"):
             return str(package).partition(":model-package/")[2]
-        return node.last_line
+        return node.last_line.replace(TAB, "  ")
 
 
 def follow(clients: Clients, arn: str, console: Console) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import penstock
 from penstock import Refused, server
 from penstock.cli import pipelines, world
 from penstock.cli.clients import Clients
-from penstock.cli.world import DataOption
+from penstock.cli.world import DataOption, PortOption
 from penstock.runs.base import ImageError
 from penstock.runs.images.environments import find_uv
 from penstock.runs.images.indexes import read_indexes
@@ -38,10 +38,11 @@ def demo(
         bool, typer.Option("--json", help="Print the result as a JSON object; nothing is drawn.")
     ] = False,
     data: DataOption = None,
+    port: PortOption = None,
 ) -> None:
     """Run the main job on real data: an unmodified SageMaker SDK script, from raw data to an approved model."""
     out = Console(highlight=False, stderr=as_json, soft_wrap=True)
-    settings = world.settings_of(data)
+    settings = world.settings_at(data, port)
     folder = example_folder()
     began = time.time()
     about = world.ensure_up(settings, quiet=True)

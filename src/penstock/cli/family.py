@@ -26,6 +26,12 @@ STOP_S = 30.0
 END_S = 10.0
 
 
+class UpAlready(Refused):
+    """The server that was to be started is there."""
+
+    code = 1
+
+
 def up(
     data: DataOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
@@ -37,18 +43,22 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what clients need as a JSON object.")] = False,
 ) -> None:
-    """Start the server: in front of you, or with --detach in the background."""
+    """Start the server: in front of you, or with --detach in the background.
+
+    Where one is up on the folder already, it is left as it is and told of: exit code 0 with --detach, 1 without.
+    """
     settings = world.settings_of(data, host=host, port=port, doorway_port=doorway_port, fronts=fronts)
+    about = presence.running(settings.data)
     if detach:
-        if about := presence.running(settings.data):
-            raise Refused(f"A server is up already, at {about['url']} (pid {about['pid']}).")
-        show(world.start_detached(settings, quiet=True), settings, as_json)
+        show(about or world.ensure_up(settings, quiet=True), settings, as_json, already=bool(about))
         return
+    if about:
+        raise UpAlready(f"A server is up already, at {about['url']} (pid {about['pid']}); `{world.typed()} down` stops it.")
     command = world.server_command(settings, *(["--json"] if as_json else []))
     os.execv(command[0], command)  # noqa: S606 - the process that the person started is the server
 
 
-def show(about: dict[str, Any], settings: Settings, as_json: bool) -> None:
+def show(about: dict[str, Any], settings: Settings, as_json: bool, already: bool = False) -> None:
     keys = world.credentials(settings)
     if as_json:
         print(
@@ -56,7 +66,8 @@ def show(about: dict[str, Any], settings: Settings, as_json: bool) -> None:
             flush=True,
         )
         return
-    console.print(f"[bold]Penstock[/bold] is up at [bold cyan]{about['url']}[/bold cyan]   (data: {settings.data})")
+    since = "was up already" if already else "is up"
+    console.print(f"[bold]Penstock[/bold] {since} at [bold cyan]{about['url']}[/bold cyan]   (data: {settings.data})")
     console.print(f"  account      {keys['account']}, region {settings.region}")
     console.print(f"  access key   {keys['access_key_id']}   (secret: `penstock env`)")
     console.print(f"  role         {keys['role_arn']}")

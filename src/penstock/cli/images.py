@@ -22,6 +22,12 @@ app = typer.Typer(help="What image URIs become on this machine.", no_args_is_hel
 console = Console(highlight=False)
 
 
+class Failed(Refused):
+    """An image that could not be made."""
+
+    code = 1
+
+
 @app.command("list")
 def list_(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON list.")] = False, data: DataOption = None
@@ -64,7 +70,7 @@ def pull(
             with console.status(f"{uri} ...") as status:
                 found = images.pull(uri, lambda line: status.update(f"{uri}: {line}"))  # noqa: B023
         except ImageError as fault:
-            raise Refused(str(fault)) from None
+            raise Failed(str(fault)) from None
         console.print(f"[green]✔[/green] {found.note or uri}", soft_wrap=True)
 
 
@@ -112,12 +118,12 @@ def build(
     try:
         made = Build(_workshop(settings, fresh), folder, dockerfile, given, _tell).make(tag)
     except ImageError as fault:
-        raise Refused(f"{dockerfile}: {fault}") from None
+        raise Failed(f"{dockerfile}: {fault}") from None
     console.print(f"[green]✔[/green] {tag}: {len(made.layers)} layers, {made.size_bytes / 1e6:.0f} MB", soft_wrap=True)
 
 
 def _tell(line: str) -> None:
-    console.print(line, soft_wrap=True, markup=False)
+    console.print(line, soft_wrap=True, markup=False, style="yellow" if line.startswith("warning: ") else None)
 
 
 def _workshop(settings: Settings, fresh: bool) -> Workshop:

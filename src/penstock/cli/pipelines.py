@@ -17,7 +17,7 @@ from rich.console import Console
 from penstock import Refused
 from penstock.cli import costs, dag, world
 from penstock.cli.clients import Clients, answering
-from penstock.cli.world import DataOption
+from penstock.cli.world import DataOption, PortOption
 from penstock.settings import Settings
 
 console = Console(highlight=False)
@@ -39,6 +39,7 @@ def run(
         bool, typer.Option("--json", help="Print the result as a JSON object; nothing is drawn.")
     ] = False,
     data: DataOption = None,
+    port: PortOption = None,
 ) -> None:
     """Run a script, start the pipeline it upserted (unless the script did), and draw it live.
 
@@ -47,7 +48,7 @@ def run(
     """
     given = pairs(parameter)
     parameters = [{"Name": name, "Value": value} for name, value in given.items()]
-    settings = world.settings_of(data)
+    settings = world.settings_at(data, port)
     about = world.ensure_up(settings, quiet=as_json)
     clients = Clients(settings, about)
     began = run_script(settings, about, script, arguments, python, as_json)
@@ -106,8 +107,7 @@ def follow(clients: Clients, arn: str, as_json: bool) -> dict[str, Any]:
             execution = dag.follow(clients, arn, console)
     except (KeyboardInterrupt, SystemExit):
         Console(highlight=False, stderr=as_json).print(
-            f"The execution goes on. To stop it: [green]{penstock} exec -- aws sagemaker stop-pipeline-execution "
-            f"--pipeline-execution-arn {arn}[/green]",
+            f"The execution goes on. To stop it: [green]{penstock} stop {name}[/green]",
             soft_wrap=True,
         )
         raise

@@ -22,6 +22,10 @@ DataOption = Annotated[
         "--data", help="Data folder (else PENSTOCK_DATA, else ~/.local/share/penstock).", show_default=False
     ),
 ]
+PortOption = Annotated[
+    int | None,
+    typer.Option(help="Port of the server that is started if none is up; 0 takes a free one.", show_default="4600"),
+]
 
 FOREIGN = (
     "AWS_PROFILE",
@@ -40,6 +44,19 @@ START_S = 60.0
 
 def settings_of(data: Path | None, **given: Any) -> Settings:
     return Settings.load(data=data.expanduser().resolve() if data else None, **given)
+
+
+def settings_at(data: Path | None, port: int | None) -> Settings:
+    """Settings of a command that starts a server if none is up; who names its port has another's 4601 in the way, too."""
+    settings = settings_of(data, port=port, doorway_port=None if port is None else _doorway_beside())
+    about = presence.running(settings.data)
+    if about and port and not str(about["url"]).endswith(f":{port}"):
+        print(f"penstock: a server is up already, at {about['url']}: --port {port} has no say.", file=sys.stderr)
+    return settings
+
+
+def _doorway_beside() -> int | None:
+    return None if "PENSTOCK_DOORWAY_PORT" in os.environ else 0
 
 
 def typed() -> str:
@@ -166,9 +183,10 @@ def start_detached(settings: Settings, quiet: bool = False) -> dict[str, Any]:
 def exec_(
     program: Annotated[list[str], typer.Argument(help="The program and its arguments.")],
     data: DataOption = None,
+    port: PortOption = None,
 ) -> None:
     """Run any program with endpoint, credentials and region set; starts a server if none is up."""
-    settings = settings_of(data)
+    settings = settings_at(data, port)
     about = ensure_up(settings)
     try:
         os.execvpe(program[0], program, program_environment(settings, about))  # noqa: S606 - that is what was asked for

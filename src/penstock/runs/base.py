@@ -121,6 +121,8 @@ class RunSpec:
     """Folders on the host that the root stands on, the uppermost first; what lies below a writable mount's target covers the mount."""
     own_local: bool = False
     """Whether /usr/local and /usr/src are the root's own, and writable, instead of the host's."""
+    container: str = ""
+    """An image of Docker's store: its root stands on that instead, and a container engine runs it (see `runs.docker`)."""
     keep: bool = False
     """Whether what the (only) instance wrote stays in the run's folder, as `layer`, when it ended well."""
 
@@ -247,6 +249,8 @@ class Environment:
     """What the program gets where a job says nothing else, or the program where there is no entry point."""
     own_local: bool = False
     """Whether /usr/local and /usr/src are the image's, not the machine's."""
+    container: str = ""
+    """The image's id in Docker's store, where it runs as a container; there is no Python of ours in it then."""
     metrics: list[dict[str, str]] = field(default_factory=list)
     """`Name` and `Regex` of the metrics a built-in algorithm publishes; used where the job runs no script of its own."""
 

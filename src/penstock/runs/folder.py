@@ -54,6 +54,8 @@ class Setup:
     api_port: int = 4600
     doorway_port: int = 4601
     disable_userns: bool = True
+    docker: str = ""
+    """The address of the container engine that runs of real images are given to; empty: none."""
 
 
 @dataclass(slots=True)

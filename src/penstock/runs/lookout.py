@@ -91,7 +91,7 @@ class Lookout:
 
     def _disk_over(self, space: Space) -> bool:
         began = time.monotonic()
-        found = [measure_tree(folder) for folder in self._written]
+        found = self.measure()
         self._walk_s = time.monotonic() - began
         self._next_walk = time.monotonic() + WALK_SHARE * self._walk_s
         self._free_bytes, self._spare_bytes = space.free_bytes, self._disk_bytes - max(size for size, _ in found)
@@ -101,6 +101,10 @@ class Lookout:
         elif any(names > most for _, names in found):
             self.sentence = f"It made more than {most} files."
         return bool(self.sentence)
+
+    def measure(self) -> list[tuple[float, int]]:
+        """What was written, in bytes and names, folder by folder."""
+        return [measure_tree(folder) for folder in self._written]
 
     def _memory_over(self, first: int) -> bool:
         assert self._memory_bytes is not None

@@ -34,6 +34,12 @@ class Namespace:
     address: str = "127.0.0.1"
     listening: dict[str, socket.socket] = field(default_factory=dict)
 
+    def make_sockets(self, count: int) -> list[socket.socket]:
+        """Unconnected sockets that were born inside."""
+        if self.fd >= 0:
+            linux.join(self.fd, linux.NEWNET)
+        return [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+
     def close(self) -> None:
         for listening in self.listening.values():
             listening.close()
@@ -56,7 +62,7 @@ def name_namespaces(hosts: list[str]) -> list[Namespace]:
         enter_namespace()
         fd = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         made.append(Namespace(host, fd, address_of(number, len(hosts))))
-    _join(made)
+    wire(made)
     return made
 
 
@@ -82,7 +88,7 @@ def _raise_loopback() -> None:
         knob.write("0")
 
 
-def _join(namespaces: list[Namespace]) -> None:
+def wire(namespaces: list[Namespace]) -> None:
     """Wires the namespaces in a child, since pyroute2 is large; eth0 is the interface inside, as at AWS. Raises OSError."""
     pid = os.fork()
     if not pid:
@@ -188,10 +194,8 @@ class Handout:
     def _answer(self, connection: socket.socket, said: bytes) -> None:
         """`{"dial": n}`: n sockets that connect into the namespace."""
         wanted = sum(int(_number(line)) for line in said.splitlines() if line.startswith(b'{"dial"'))
-        if self._namespace.fd >= 0:
-            linux.join(self._namespace.fd, linux.NEWNET)
         while wanted > 0:
-            batch = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(min(wanted, handout.LIMIT))]
+            batch = self._namespace.make_sockets(min(wanted, handout.LIMIT))
             handout.send(connection, self._info | {"kind": "dial"}, [s.fileno() for s in batch])
             for made in batch:
                 made.close()

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import penstock
-from penstock.runs import handout, limits, linux, sandbox
+from penstock.runs import docker, handout, limits, linux, sandbox
 from penstock.runs.base import ENDED, LOST, STARTING, RunState
 from penstock.runs.folder import EXIT, LOCK, NAME, RUNNING_MARK, RunFolder
 from penstock.runs.serve import CANNOT, DONE, READY, Server
@@ -232,7 +232,16 @@ class Runner:
         state = folder.look() or RunState("")
         if state.phase == LOST:
             limits.clear_lost(self.means, folder.path, folder.cell())
+            if self.phases.get(folder.name) != LOST:
+                self._clear_containers(folder)
         self._tell(folder, state.phase)
+
+    def _clear_containers(self, folder: RunFolder) -> None:
+        """Has the containers of a lost run removed, where it had any: they do not die with their supervisor."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            order = folder.order()
+            if order.spec.container:
+                docker.begin_sweep(order.setup.docker, self.runs)
 
     def _tell_begun(self) -> float:
         """Tells of the runs that are starting for a while already; gives the seconds until the next."""

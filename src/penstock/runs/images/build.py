@@ -71,7 +71,8 @@ class Build:
     def __init__(self, workshop: Workshop, folder: Path, file: Path, arguments: dict[str, str], say: Say):
         self._shop, self._say, self._given = workshop, say, arguments
         self._name = file.name
-        self._instructions = dockerfile.parse(file.read_text())
+        text = file.read_text()
+        self._instructions, self._warnings = dockerfile.parse(text), dockerfile.warnings(text)
         self._context = Context(folder, file)
         self._used: set[str] = set()
         self._early: dict[str, str] = {}
@@ -94,6 +95,8 @@ class Build:
             self._shop.images.shelf.settle(self._layers)
 
     def _make(self, uri: str) -> Built:
+        for warning in self._warnings:
+            self._say(warning)
         base = self._begin()
         done = self._instructions.index(self._from) + 1
         for number, one in enumerate(self._instructions[done:], done + 1):

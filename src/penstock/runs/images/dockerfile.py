@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from penstock.runs.base import ImageError
 
 READ = ("FROM", "RUN", "COPY", "ADD", "ENV", "WORKDIR", "ARG", "ENTRYPOINT", "CMD")
-SILENT = ("LABEL", "MAINTAINER", "EXPOSE")
-"""What says nothing of how an image runs."""
+NOTES = {
+    "LABEL": "labels are kept nowhere",
+    "MAINTAINER": "it is kept nowhere",
+    "EXPOSE": "every port is open to the server, and none to anybody else",
+}
+"""What says nothing of how an image runs, and what becomes of it: it passes with a warning."""
 SHELL = ["/bin/sh", "-c"]
 _SYSTEM_PACKAGES = re.compile(r"(^|[\s;&|(])(apt-get|apt|yum|dnf|apk|microdnf|aptitude|conda|mamba)\s+(-\S+\s+)*"
                               r"(update|upgrade|install|add)\b")  # fmt: skip
@@ -67,7 +71,7 @@ def parse(text: str) -> list[Instruction]:
     found = list(_instructions(text))
     stages = [one for one in found if one.name == "FROM"]
     for one in found:
-        if one.name not in READ and one.name not in SILENT and one.name != "USER":
+        if one.name not in READ and one.name not in NOTES and one.name != "USER":
             raise one.refuse(f"Of a Dockerfile, {', '.join(READ[:-1])} and {READ[-1]} are read.")
         _check(one)
     if not stages:
@@ -78,6 +82,12 @@ def parse(text: str) -> list[Instruction]:
     if early is not None and early.line < stages[0].line:
         raise early.refuse("Only ARG may stand before FROM.")
     return [one for one in found if one.name in READ]
+
+
+def warnings(text: str) -> list[str]:
+    """What a person is told of the lines that have no say here. `USER root` is none of them: programs are root."""
+    found = (one for one in _instructions(text) if one.name in NOTES)
+    return [f"warning: line {one.line}: {one.text}: {NOTES[one.name]}" for one in found]
 
 
 def _check(one: Instruction) -> None:

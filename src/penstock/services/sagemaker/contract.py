@@ -104,8 +104,9 @@ def common_reason(state: RunState) -> str | None:
         return reason(DISK_REASON, f" {state.message}" if state.message else "")
     if state.reason == "room":
         return reason("InternalServerError: ", state.message)
-    if state.reason == "sandbox" and "execvp" in state.message:
-        return reason("ClientError: CannotStartContainerError: ", state.message.removeprefix("bwrap: "))
+    if state.reason == "sandbox" and ("execvp" in state.message or NOT_STARTED in state.message):
+        words = state.message.removeprefix("bwrap: ").removeprefix("penstock: ")
+        return reason("ClientError: CannotStartContainerError: ", words)
     if state.reason == "sandbox":
         return reason("InternalServerError: The sandbox could not be made: ", state.message)
     return None
@@ -133,4 +134,6 @@ MEMORY_REASON = (
     "instance."
 )
 DISK_REASON = "ClientError: The job needs more disk space than it has; raise VolumeSizeInGB."
+NOT_STARTED = "the container could not be started"
+"""What a run's message says of a real image without such a program."""
 INTERNAL_REASON = "InternalServerError: We encountered an internal error. Please try again."

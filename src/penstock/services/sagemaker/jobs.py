@@ -569,7 +569,7 @@ def _assemble(
         disk_bytes=max(1, program.volume_gib) << 30, timeout_s=program.runtime_s, grace_s=app.settings.grace_s,
         network=program.network, party="/".join(maker) if maker else document.arn, message_file=program.message_file,
         labels={"kind": document.kind, "account": document.account, "region": document.region, "name": document.name},
-        layers=[*image.layers, *app.layers], own_local=image.own_local,
+        layers=[*image.layers, *app.layers], own_local=image.own_local, container=image.container,
     )  # fmt: skip
 
 

@@ -41,7 +41,8 @@ def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
         runtime_s=max(1, int(min(rules.runtime_left_s(body), rules.wait_until(body) - call.now))),
         network=not body.get("EnableNetworkIsolation"),
     )
-    program.env |= {"PYTHONPATH": ":".join(filter(None, (rules.CODE, image.env.get("PYTHONPATH"))))}
+    if not image.container:  # the toolkit that is in a real image does it
+        program.env |= {"PYTHONPATH": ":".join(filter(None, (rules.CODE, image.env.get("PYTHONPATH"))))}
     _configure(body, program, hosts)
     for channel in body.get("InputDataConfig", []):
         _lay_channel(call, body, program, hosts, channel)
@@ -55,7 +56,7 @@ def _command(body: dict[str, Any], image: Environment) -> list[str]:
     given = [*algorithm.get("ContainerEntrypoint", []), *algorithm.get("ContainerArguments", [])]
     if algorithm.get("ContainerEntrypoint"):
         return given
-    if image.entrypoint:
+    if image.entrypoint or image.container:
         return [*image.entrypoint, *(given or ["train"])]
     script, own = rules.split(rules.decode(body.get("HyperParameters", {})))
     program, source = rules.program_of(body, own)

@@ -62,6 +62,8 @@ def _lay_containers(
         if uri not in known:
             known[uri] = _beside(call.app.images.look(uri), number, program, image)
         environment = known[uri]
+        if environment.container:
+            raise ServiceError("ClientError", f"{uri} runs as a container, and Penstock serves models from sandboxes only.")
         env = {**environment.env, **rules.container_environment(body, container, number)}
         config = {
             "name": container.get("ContainerHostname") or (f"container-{number + 1}" if number else "The container"),
