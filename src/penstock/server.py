@@ -47,11 +47,11 @@ from penstock.kernel.logs import Logs
 from penstock.runs import handout, sandbox
 from penstock.runs.base import Images
 from penstock.runs.capacity import Capacity
-from penstock.runs.docker import begin_sweep
 from penstock.runs.images.indexes import read_indexes
 from penstock.runs.images.registry import LocalImages
 from penstock.runs.layers import make_layer
 from penstock.runs.local import LocalExecutor
+from penstock.runs.strays import begin_sweep
 from penstock.search.base import LateSearch
 from penstock.services import SERVICES
 from penstock.services.lambda_.api import CONCURRENCY

@@ -162,7 +162,8 @@ def containers(family: Family) -> list[str]:
 def test_a_container_outlives_the_server_and_is_stopped_and_removed_by_the_next(contained: Family, boto: Boto) -> None:
     begin(boto, "holds", hold="yes")
     while "holding" not in "".join(_lines(boto, "holds")):
-        assert boto("sagemaker").describe_training_job(TrainingJobName="holds")["TrainingJobStatus"] == "InProgress"
+        told = boto("sagemaker").describe_training_job(TrainingJobName="holds")
+        assert told["TrainingJobStatus"] == "InProgress", told["FailureReason"]
     assert contained.penstock("down").returncode == 0
     assert sorted(containers(contained)) == ["running", "running"]
     up = contained.penstock("up", "--detach", "--port", "0", "--doorway-port", "0", "--json")

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import penstock
-from penstock.runs import docker, handout, limits, linux, sandbox
+from penstock.runs import handout, limits, linux, sandbox, strays
 from penstock.runs.base import ENDED, LOST, STARTING, RunState
 from penstock.runs.folder import EXIT, LOCK, NAME, RUNNING_MARK, RunFolder
 from penstock.runs.serve import CANNOT, DONE, READY, Server
@@ -241,7 +241,7 @@ class Runner:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             order = folder.order()
             if order.spec.container:
-                docker.begin_sweep(order.setup.docker, self.runs)
+                strays.begin_sweep(order.setup.docker, self.runs)
 
     def _tell_begun(self) -> float:
         """Tells of the runs that are starting for a while already; gives the seconds until the next."""

@@ -20,7 +20,7 @@ from docker.types import Healthcheck, Mount
 from penstock.runs import endings, limits, network, outputs
 from penstock.runs.base import Instance, RunState
 from penstock.runs.docker.archives import Shadow, put_files
-from penstock.runs.docker.daemon import Daemon, reach, told_by
+from penstock.runs.docker.daemon import ANSWER_S, HELLO_S, Daemon, reach, told_by
 from penstock.runs.docker.sockets import SAFE, HeldNamespace, hold
 from penstock.runs.docker.sweep import HOLDER, PROGRAM, is_watched, labels_of, remove, sweep
 from penstock.runs.live import LiveOutputs
@@ -105,13 +105,15 @@ class ContainerAttempt(Attempt):
 
     daemon: Daemon
     client: APIClient
+    quick: APIClient
+    """For what the loop asks: it has a log to move and a time to keep, and asks again."""
 
     def _make(self) -> None:
         """Creates everything, up to the containers' start."""
         self.contained: dict[str, Contained] = {}
         self.scratch.mkdir()
-        self.daemon = reach(self.order.setup.docker)
-        self.client = self.daemon.client()
+        self.daemon = reach(self.order.setup.docker, ANSWER_S)
+        self.client, self.quick = self.daemon.client(), self.daemon.client(HELLO_S)
         runs, own = self.folder.path.parent, self.folder.name
         sweep(self.client, runs, lambda name, attempt: name != own and is_watched(runs, name, attempt))
         for instance in self.spec.instances:
@@ -200,7 +202,7 @@ class ContainerAttempt(Attempt):
 
     def _look_out(self) -> Lookout:
         labels = labels_of(self.folder, self.order.attempt, PROGRAM)
-        return SizeLookout(self.scratch, self.spec.disk_bytes, self.daemon.client(), labels)
+        return SizeLookout(self.scratch, self.spec.disk_bytes, self.quick, labels)
 
     def _look_live(self, roots: list[outputs.Root], blobs: outputs.BlobFolder) -> LiveOutputs:
         client, sources = self.daemon.client(), [each.source for each in self.spec.outputs if each.continuous]
@@ -240,16 +242,20 @@ class ContainerAttempt(Attempt):
         self._note_end(program, int(contained.state.get("ExitCode", LOST_CODE)))
 
     def _send_term(self, program: Program) -> bool:
-        if program.pid:
-            self._signal(program, "SIGTERM")
-        return bool(program.pid)
+        return bool(program.pid) and self._signal(program, "SIGTERM")
 
     def _kill(self, program: Program) -> None:
         self._signal(program, "SIGKILL")
 
-    def _signal(self, program: Program, name: str) -> None:
-        with contextlib.suppress(APIError, requests.RequestException):  # it has just ended, or the engine is away: tried again
-            self.client.kill(self.contained[program.instance.host].container, name)
+    def _signal(self, program: Program, name: str) -> bool:
+        """Whether the engine took it, or the container has just ended; else it is tried again."""
+        try:
+            self.quick.kill(self.contained[program.instance.host].container, name)
+        except APIError:
+            return True
+        except requests.RequestException:
+            return False
+        return True
 
     def _conclude(self) -> RunState:
         """Copies what is wanted out of the containers, then takes it as of any run."""

@@ -19,9 +19,10 @@ from penstock.runs import handout
 from penstock.runs.base import ImageError
 
 AUTO = "auto"
-ANSWER_S = 60.0
-"""What an engine has for one answer; it may have to copy an image's files."""
+ANSWER_S = 600.0
+"""What an engine has for one answer; it may have to copy an image's files, and others wait for it meanwhile."""
 HELLO_S = 5.0
+"""What it has where a person, or a request, waits."""
 REMEDY = (
     "Start Docker (sudo systemctl start docker; your user must be in the group docker), or Podman's service (podman system service "
     "--time=0 unix:///run/podman/podman.sock), or name its socket: PENSTOCK_DOCKER=unix:///…"
@@ -72,11 +73,11 @@ def _checked(address: str) -> str:
     return address
 
 
-def reach(address: str) -> Daemon:
+def reach(address: str, timeout_s: float = HELLO_S) -> Daemon:
     """The engine at an address. Raises Refused with the reason where it does not answer."""
     try:
         handout.connect(address.removeprefix("unix://")).close()  # its own error is a plain one
-        with APIClient(address, version="auto", timeout=HELLO_S) as client:
+        with APIClient(address, version="auto", timeout=timeout_s) as client:
             about, api = client.version(), client.api_version
     except (DockerException, requests.RequestException, OSError) as fault:
         why = getattr(fault, "strerror", None) or str(fault)

@@ -16,34 +16,59 @@ from docker.errors import APIError
 
 from penstock import Refused
 from penstock.runs.base import Environment, Held, ImageError
-from penstock.runs.docker.daemon import Daemon, find_image, reach
+from penstock.runs.docker.daemon import ANSWER_S, HELLO_S, Daemon, find_image, reach
 from penstock.runs.images.registry import LocalImages
 from penstock.runs.images.uris import parse_uri
 
-BELIEVED_S = 2.0
-"""How long an answer of the store stands: a job's checks, its start and its metrics ask one after the other."""
-ANSWER_S = 5.0
+BELIEVED_S = 5.0
+"""How long an answer of the store stands: a job's start and its metrics ask one after the other."""
+AWAY_S, AGAIN_S = 60.0, 1.0
+"""How long, and how often, an engine that is away is asked again before its images are refused."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class DockerImages:
-    """Implements `Images`: a machine's own, and those of the engine at an address."""
+    """Implements `Images`: a machine's own, and those of the engine at an address.
+
+    An engine answers when it can: Podman's waits for whoever adds an image. So a look starts a question and gives None until it is
+    answered, and a check, for which a client waits, takes for there what it could not find out in time.
+    """
 
     def __init__(self, local: LocalImages, address: str):
         self._local, self._address = local, address
-        self._daemon: Daemon | None = None
-        self._seen: dict[str, tuple[float, Environment]] = {}
+        self._answers: dict[str, tuple[float, Environment | ImageError]] = {}
+        self._asked: set[str] = set()
+        self._heard: list[Callable[[str], None]] = []
         self._lock = threading.Lock()
 
     def look(self, uri: str) -> Environment | None:
-        """The environment if it is ready, None while it is being built. Raises ImageError."""
-        return self._find(uri) or self._local.look(uri)
+        """The environment if it is ready, None while it is being built or asked for.
+
+        Raises: ImageError for a URI that nothing stands for, here and at the engine.
+        """
+        unknown = self._unknown(uri)
+        if not unknown:
+            return self._local.look(uri)
+        with self._lock:
+            when, answer = self._answers.get(uri, (0.0, None))
+            if answer is None or time.monotonic() - when > BELIEVED_S:
+                if uri not in self._asked:
+                    self._asked.add(uri)
+                    threading.Thread(target=self._learn, args=(uri, unknown), name="docker-image", daemon=True).start()
+                return None
+        if isinstance(answer, ImageError):
+            raise answer
+        return answer
 
     def check(self, uri: str) -> None:
         """Raises: ImageError for a URI that nothing stands for, here and at the engine."""
-        self._find(uri)
+        if unknown := self._unknown(uri):
+            answer = self._ask(uri, unknown, HELLO_S)
+            if isinstance(answer, ImageError):
+                raise answer
 
     def listen(self, heard: Callable[[str], None]) -> None:
+        self._heard.append(heard)
         self._local.listen(heard)
 
     def known(self) -> list[dict[str, Any]]:
@@ -58,36 +83,37 @@ class DockerImages:
     def packages(self) -> tuple[dict[str, str], list[str]]:
         return self._local.packages()
 
-    def _find(self, uri: str) -> Environment | None:
-        """The engine's image, where the machine has none of its own (None where it has).
-
-        Raises: ImageError.
-        """
+    def _unknown(self, uri: str) -> str:
+        """Why this machine has nothing of its own for a URI; empty where it has."""
         try:
             self._local.check(uri)
-            return None
-        except ImageError as unknown:
-            sentence = str(unknown)
-        with self._lock:
-            when, found = self._seen.get(uri, (0.0, None))
-            if found is None or time.monotonic() - when > BELIEVED_S:
-                found = self._ask(uri, sentence)
-                self._seen[uri] = time.monotonic(), found
-            return found
+        except ImageError as fault:
+            return str(fault)
+        return ""
 
-    def _ask(self, uri: str, unknown: str) -> Environment:
+    def _learn(self, uri: str, unknown: str) -> None:
+        """Asks until the engine has answered, or has been away for too long."""
+        deadline = time.monotonic() + AWAY_S
+        while (answer := self._ask(uri, unknown, ANSWER_S)) is None and time.monotonic() < deadline:
+            time.sleep(AGAIN_S)
+        with self._lock:
+            away = ImageError(f"{unknown} And no container engine answers at {self._address}.")
+            self._answers[uri] = time.monotonic(), answer or away
+            self._asked.discard(uri)
+        for heard in list(self._heard):
+            heard(uri)
+
+    def _ask(self, uri: str, unknown: str, timeout_s: float) -> Environment | ImageError | None:
+        """What the engine has; None where it did not say."""
         try:
-            self._daemon = self._daemon or reach(self._address)
-            with self._daemon.client(ANSWER_S) as client:
-                return _environment(uri, find_image(client, uri), self._daemon)
+            daemon = reach(self._address, timeout_s)
+            with daemon.client(timeout_s) as client:
+                return _environment(uri, find_image(client, uri), daemon)
         except ImageError:
-            name = (self._daemon.name if self._daemon else "").lower()
-            raise ImageError(f"{unknown} Nor is it in the store of {name}: `{name} pull {uri}` brings one.") from None
-        except Refused as fault:
-            raise ImageError(f"{unknown} {fault}") from None
-        except (APIError, requests.RequestException) as fault:
-            self._daemon = None
-            raise ImageError(f"{unknown} The container engine at {self._address} does not answer: {fault}") from None
+            name = daemon.name.lower()
+            return ImageError(f"{unknown} Nor is it in the store of {name}: `{name} pull {uri}` brings one.")
+        except (Refused, APIError, requests.RequestException):
+            return None
 
 
 def _environment(uri: str, about: dict[str, Any], daemon: Daemon) -> Environment:

@@ -15,7 +15,7 @@ from docker.errors import APIError
 
 from penstock import Refused
 from penstock.runs.base import ENDED, LOST
-from penstock.runs.docker.daemon import reach
+from penstock.runs.docker.daemon import ANSWER_S, reach
 from penstock.runs.folder import RunFolder
 
 RUNS, RUN, ATTEMPT, PART = "penstock.runs", "penstock.run", "penstock.attempt", "penstock.part"
@@ -53,7 +53,7 @@ def is_watched(runs: Path, name: str, attempt: int) -> bool:
 
 def main(address: str, runs: Path) -> None:
     try:
-        with reach(address).client() as client:
+        with reach(address, ANSWER_S).client() as client:
             sweep(client, runs, lambda name, attempt: is_watched(runs, name, attempt))
     except (Refused, OSError) as fault:
         print(f"penstock: containers that nobody watches could not be looked for: {fault}", file=sys.stderr)
