@@ -53,11 +53,11 @@ class Watcher:
             self._count += 1
             self._told.notify_all()
 
-    def wait(self, name: str, *phases: str, timeout_s: float = 30.0) -> RunState:
+    def wait(self, name: str, *phases: str, timeout_s: float = 60.0) -> RunState:
         """The run's state once it is in one of the phases."""
         return self.until(lambda: (s := self.executor.look(name)) is not None and s.phase in phases and s, timeout_s)
 
-    def until(self, found: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+    def until(self, found: Callable[[], Any], timeout_s: float = 60.0) -> Any:
         """What `found` gives, once it is true; asked again after each thing heard."""
         deadline = time.monotonic() + timeout_s
         with self._told:

@@ -17,7 +17,7 @@ from engines import IMAGE, engine
 from runs import Place, Watcher, local_executor, program
 
 from penstock.runs import sandbox
-from penstock.runs.base import ENDED, LOST, RUNNING, WAITING, Instance, Output, RunSpec, RunState
+from penstock.runs.base import ENDED, LOST, RUNNING, WAITING, Instance, Output, RunSpec
 from penstock.runs.capacity import Capacity
 from penstock.runs.fake import Act, FakeExecutor
 
@@ -258,8 +258,8 @@ class TestLocal(ExecutorContract):
         self.place.kill_supervisor(name)
 
 
-PID_1 = "import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(143)); print('ready', flush=True)\n"
-"""A container's program is pid 1, to which the kernel gives no signal that it does not expect (yet)."""
+PID_1 = "import os, signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(143))\n"
+"""A container's program is pid 1, to which the kernel gives no signal that it has no handler for."""
 
 
 TALK = """
@@ -275,22 +275,6 @@ for _ in range(600):
 listening.settimeout(60)
 listening.accept()
 """
-
-
-class ReadyWatcher(Watcher):
-    """Calls a program running once it has said that it is ready."""
-
-    def __init__(self, executor: Any, runs: Path):
-        super().__init__(executor)
-        self._runs = runs
-
-    def wait(self, name: str, *phases: str, timeout_s: float = 120.0) -> RunState:
-        state = super().wait(name, *phases, timeout_s=timeout_s)
-        deadline = time.monotonic() + timeout_s
-        while state.phase == RUNNING and (self._runs / name / "algo-1.log").read_text().count("ready") < state.attempt:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        return state
 
 
 @pytest.fixture(scope="class")
@@ -319,10 +303,6 @@ class TestDocker(ExecutorContract):
     @pytest.fixture
     def blobs(self, tmp_path: Path) -> Path:
         return tmp_path / "blobs"
-
-    @pytest.fixture
-    def watch(self, executor: Any, tmp_path: Path) -> Watcher:
-        return ReadyWatcher(executor, tmp_path / "runs")
 
     def spec(self, name: str, act: Act | None = None, **fields: Any) -> RunSpec:
         spec = super().spec(name, act, container=IMAGE, **fields)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -31,7 +32,7 @@ DRAIN_S = 10.0
 """What the last lines of an ended container have to come."""
 TRIES, TRY_S = 60, 1.0
 """How often an engine that does not answer is asked again what became of a container."""
-LOST_CODE = 137
+LOST_CODE, STOPPED_CODE = 137, 143
 ROOTS = ("", "0", "root")
 
 
@@ -184,6 +185,12 @@ class ContainerAttempt(Attempt):
 
     def _launch(self, program: Program) -> None:
         contained = self.contained[program.instance.host]
+        if self.folder.stop_reason():  # while its files were copied: nothing has begun
+            contained.state = {"ExitCode": STOPPED_CODE}
+            os.eventfd_write(contained.ended, 1)
+            self.selector.register(contained.ended, selectors.EVENT_READ, lambda: self._reap(program, contained.ended))
+            program.drained = True
+            return
         frames = self.daemon.client(None).attach(contained.container, stdout=True, stderr=True, stream=True)
         contained.pumping = _begin("output", _pump, frames, program.pump.writing)
         self.selector.register(program.pump.reading, selectors.EVENT_READ, lambda: self._pump(program))
@@ -196,7 +203,7 @@ class ContainerAttempt(Attempt):
             contained.state = {"ExitCode": endings.CANNOT_RUN}
             os.eventfd_write(contained.ended, 1)
             return
-        program.pid = 1
+        program.pid = int(self.client.inspect_container(contained.container)["State"].get("Pid") or 0) or -1
         self._mark_started()
         _begin("end", _await_end, self.daemon, contained)
 
@@ -242,7 +249,7 @@ class ContainerAttempt(Attempt):
         self._note_end(program, int(contained.state.get("ExitCode", LOST_CODE)))
 
     def _send_term(self, program: Program) -> bool:
-        return bool(program.pid) and self._signal(program, "SIGTERM")
+        return program.pid != 0 and _hears_term(program.pid) and self._signal(program, "SIGTERM")
 
     def _kill(self, program: Program) -> None:
         self._signal(program, "SIGKILL")
@@ -283,6 +290,15 @@ class ContainerAttempt(Attempt):
         with contextlib.suppress(APIError, requests.RequestException):  # what is left is swept
             for container in ids:
                 remove(self.client, container)
+
+
+def _hears_term(pid: int) -> bool:
+    """Whether a container's first process has a handler of SIGTERM yet: the kernel drops the signal before. Yes where that is not told."""
+    try:
+        caught = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:"))
+    except (OSError, StopIteration):
+        return True
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _wire(made: list[HeldNamespace]) -> None:
