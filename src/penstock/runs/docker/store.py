@@ -67,6 +67,10 @@ class DockerImages:
             if isinstance(answer, ImageError):
                 raise answer
 
+    def lacks(self, uri: str) -> str:
+        """Why an image has another Python here than it asks for; a real one has its own."""
+        return "" if self._unknown(uri) else self._local.lacks(uri)
+
     def listen(self, heard: Callable[[str], None]) -> None:
         self._heard.append(heard)
         self._local.listen(heard)
