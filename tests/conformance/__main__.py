@@ -27,7 +27,10 @@ from tests.conformance import report, suite
 from tests.conformance.suite import Group, Row, Setting
 from tests.conftest import ROOT
 
-SERVICES = ("sagemaker", "sagemakermetrics", "s3", "sts", "iam", "logs", "ecr", "kms", "resourcegroupstaggingapi")
+SERVICES = (
+    "sagemaker", "sagemakermetrics", "s3", "sts", "iam", "logs", "ecr", "kms", "resourcegroupstaggingapi", "awslambda",
+    "sqs",
+)  # fmt: skip
 """Folders of moto's tests for what is served."""
 ACCOUNTS = 1000
 
@@ -137,6 +140,9 @@ def moto(kind: str, args: argparse.Namespace, server: Server, folder: Path) -> t
     ]  # fmt: skip
     if args.only:
         options += ["-k", " or ".join(args.only)]
+    if "s3" in (args.groups or SERVICES):
+        options += ["-p", "s3_era"]
+        env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
     groups = [Group(name, [f"tests/test_{name}"]) for name in args.groups or SERVICES]
     return groups, setting_of(args, str(Path(python).absolute()), env, options, 60)
 
@@ -156,7 +162,7 @@ def sdk(kind: str, args: argparse.Namespace, server: Server, folder: Path) -> tu
     role = [python, str(suite.PLUGINS / "role.py"), "SageMakerRole", region]
     env |= json.loads(subprocess.run(role, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout)
     image = function_image(server, python, folder)
-    options = ["-p", "sdk_world", f"--rootdir={args.source.resolve()}", "--longest-sleep=5", "-W", "ignore"]
+    options = ["-p", "sdk_world", f"--rootdir={args.source.resolve()}", "--longest-sleep=10", "-W", "ignore"]
     options.append(f"--function-image={image}")
     groups: dict[tuple[str, str], Group] = {}
     for section, file, node in read_sections(Path(__file__).with_name(f"sdk_{version}.txt")):
@@ -185,6 +191,7 @@ def function_image(server: Server, python: str, folder: Path) -> str:
     file.write_text("\n".join(requirements) + "\n")
     uri = f"123456789012.dkr.ecr.us-west-2.amazonaws.com/remote-function:{requirements[0].partition('==')[2]}"
     server.penstock("image", "add", uri, "--requirements", str(file), "--python", version)
+    server.penstock("image", "pull", uri)  # the suites' patience is for a job that begins
     return uri
 
 

@@ -1,6 +1,6 @@
-"""A pytest plugin for ceph's s3-tests: buckets as they were when the suite was written.
+"""A pytest plugin for ceph's s3-tests and moto's of S3: buckets as they were when they were written.
 
-Since April 2023 a new bucket has no ACLs and blocks public access, at AWS as here. The suite supposes the opposite: its
+Since April 2023 a new bucket has no ACLs and blocks public access, at AWS as here. They suppose the opposite: their
 buckets are made with ObjectOwnership=ObjectWriter, and their public-access block is taken away.
 """
 

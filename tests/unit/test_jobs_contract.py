@@ -435,7 +435,6 @@ def test_a_training_job_that_cannot_run_is_refused(given: dict, sentence: str):
     ("given", "sentence"),
     [
         ({"ProcessingInputs": [{"InputName": "i"}, {"InputName": "i"}]}, "InputName must be unique"),
-        ({"ProcessingOutputConfig": {"Outputs": [{"OutputName": "o", "FeatureStoreOutput": {}}]}}, "Feature Store"),
     ],
 )
 def test_a_processing_job_that_cannot_run_is_refused(given: dict, sentence: str):

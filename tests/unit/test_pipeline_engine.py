@@ -269,6 +269,17 @@ def test_a_run_makes_an_experiment_a_trial_and_components(works: Works) -> None:
     assert works.job(arn, "Train").body["ExperimentConfig"]["TrialName"] == execution
 
 
+def test_a_step_with_an_underscore_in_its_name_has_a_component_too(works: Works) -> None:
+    definition = pipeline(processing("get_data"))
+    definition["PipelineExperimentConfig"] = {"ExperimentName": "e", "TrialName": "t"}
+    works.create(definition)
+    arn = works.start()
+    works.look(arn)
+    assert works.statuses(arn) == {"get_data": "Executing"}
+    (component,) = works("ListTrialComponents", TrialName="t")["TrialComponentSummaries"]
+    assert component["DisplayName"] == "get-data"
+
+
 # --- order and width
 def test_a_step_is_begun_only_when_all_it_needs_has_succeeded(works: Works) -> None:
     works.create(pipeline(processing("C", "A", "B"), processing("A"), processing("B")))

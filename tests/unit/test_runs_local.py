@@ -23,6 +23,7 @@ from runs import ENV, PYTHON, Watcher, local_executor
 from penstock.runs import handout, limits, sandbox
 from penstock.runs.base import ENDED, RUNNING, Input, Instance, Mount, Output, RunSpec, RunState
 from penstock.runs.local import LocalExecutor
+from penstock.kernel import inside
 
 pytestmark = [
     pytest.mark.sandbox,
@@ -97,6 +98,21 @@ def test_an_environment_with_a_nul_never_becomes_options_of_bubblewrap(runs: Run
 def test_an_input_with_a_crooked_target_is_refused(runs: Runs, target: str) -> None:
     name = f"crooked-{hashlib.md5(target.encode()).hexdigest()}"
     assert runs.run(runs.shell(name, "true", inputs=[Input(target, data=b"")])).reason == "sandbox"
+
+
+def test_an_archive_of_another_user_is_unpacked_by_tar(runs: Runs) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        member = tarfile.TarInfo("made-elsewhere")
+        member.uid = member.gid = 503
+        tar.addfile(member)
+    spec = runs.shell("chown", "cd /opt && tar -xf /opt/in.tar", inputs=[Input("/opt/in.tar", data=packed.getvalue())])
+    nothing: dict[str, str] = {}
+    own = inside.run_environment(
+        region="r", key=None, hosts=(), certificates=False, image=nothing, packages=nothing, own=nothing, given=ENV, cpus=1
+    )
+    spec.env.update(own)
+    assert runs.run(spec).exit_code == 0
 
 
 def test_a_timeout_asks_first_and_kills_after_the_grace(runs: Runs) -> None:

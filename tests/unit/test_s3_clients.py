@@ -258,6 +258,13 @@ def test_a_presigned_url_of_the_old_form_ends(s3: Any, bucket: str) -> None:
         assert (answer.code, b"Request has expired" in answer.read()) == (403, True)
 
 
+def test_metadata_in_a_presigned_url_of_the_old_form_is_kept(s3: Any, bucket: str) -> None:
+    url = s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "k", "Metadata": {"venue": "a b"}})
+    typed = {"content-type": ""}  # urllib would name one, which is not what was signed
+    urllib.request.urlopen(urllib.request.Request(url, data=b"x", method="PUT", headers=typed)).close()
+    assert s3.head_object(Bucket=bucket, Key="k")["Metadata"] == {"venue": "a b"}
+
+
 def test_a_form_that_is_put_is_an_object(client: Any, bucket: str) -> None:
     s3 = client("s3", signature_version="s3v4")
     url = s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "k"})

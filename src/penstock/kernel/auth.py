@@ -10,7 +10,7 @@ import hmac
 import secrets
 from typing import Any
 
-from penstock.kernel import ids, sigv4
+from penstock.kernel import ids, sigv2, sigv4
 from penstock.kernel.call import Caller
 from penstock.store.base import Store
 from penstock.store.records import GLOBAL, Document, Query, Ref
@@ -86,6 +86,8 @@ def authenticate(
     if (root := key.body.get("_root")) and store.get(key_ref(root)) is None:
         raise sigv4.AuthError("unknown-key", scope.access_key)
     chunks = sigv4.verify(request, scope, key.body["SecretAccessKey"], now, body_sha256)
+    if scope.kind == "old-query":
+        request.headers.update(sigv2.carried(request))
     known = key.body["_caller"]
     caller = Caller(access_key=key.name, **known)
     if request.run is not None and caller.run != request.run:

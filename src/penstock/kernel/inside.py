@@ -32,6 +32,7 @@ def run_environment(
         "AWS_DEFAULT_REGION": region,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
+        "TAR_OPTIONS": "--no-same-owner",  # root in a sandbox, yet there is no other user to give files to
         **image,
         **packages,
     }

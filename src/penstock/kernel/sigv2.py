@@ -56,6 +56,15 @@ def sign(request: Request, expires: str, secret: str) -> str:
     return base64.b64encode(hmac.digest(secret.encode(), "\n".join(lines).encode(), "sha1")).decode()
 
 
+def carried(request: Request) -> dict[str, str]:
+    """The headers that stand in the address instead: boto3 puts metadata, ACL and encryption there.
+
+    Source: botocore's signer of such addresses.
+    """
+    given = {name.lower(): unquote_plus(value) for name, value in _pairs(request.query)}
+    return {name: value for name, value in given.items() if name.startswith("x-amz-") and name not in request.headers}
+
+
 def _signed_query(query: str) -> str:
     chosen = sorted(pair for pair in _pairs(query) if pair[0] in _SIGNED)
     bare = {part for part in query.split("&") if "=" not in part}

@@ -107,12 +107,11 @@ CALLS = Calls()
 CALLS.install()
 
 
-def note_bucket(params, model, **_) -> None:  # type: ignore[no-untyped-def]
-    if model.name == "CreateBucket":
-        CALLS.buckets.append(params["url_path"].split("?")[0].strip("/"))
+def note_bucket(params, **_) -> None:  # type: ignore[no-untyped-def]
+    CALLS.buckets.append(params["Bucket"])
 
 
-handlers.BUILTIN_HANDLERS.append(("before-call.s3.CreateBucket", note_bucket))
+handlers.BUILTIN_HANDLERS.append(("before-parameter-build.s3.CreateBucket", note_bucket))
 
 
 def sweep_buckets(names: list[str]) -> None:
@@ -219,7 +218,9 @@ class Recorder:
             (kept if wanted else dropped).append(item)
         items[:] = kept
         config.hook.pytest_deselected(items=dropped)
-        self.write(event="collected", ids=[item.nodeid for item in items])
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.write(event="collected", ids=[item.nodeid for item in session.items])  # what -k left
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

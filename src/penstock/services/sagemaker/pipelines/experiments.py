@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.services.sagemaker.pipelines.definition import Step
-from penstock.services.sagemaker.pipelines.jobs import attempt
+from penstock.services.sagemaker.pipelines.jobs import attempt, clean
 from penstock.store.records import Document
 
 SUFFIXES = {
@@ -24,6 +24,7 @@ SOURCES = {
 }
 STATUSES = {"Succeeded": "Completed", "Failed": "Failed", "Stopped": "Stopped"}
 NAMED = ("ExperimentName", "TrialName")
+NAME_MOST = 120
 
 
 def configure(call: Call, execution: Document, step: Step, arguments: dict[str, Any]) -> None:
@@ -36,7 +37,7 @@ def configure(call: Call, execution: Document, step: Step, arguments: dict[str, 
     if execution.body["_experiment"]:
         named = {name: config[name] for name in NAMED if name in config}
         arguments["ExperimentConfig"] = {
-            "TrialComponentDisplayName": step.name,
+            "TrialComponentDisplayName": clean(step.name, NAME_MOST),  # a step's name may hold underscores
             **(arguments.get("ExperimentConfig") or {}),
             **named,
         }

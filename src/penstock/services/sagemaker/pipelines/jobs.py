@@ -73,10 +73,10 @@ def name_job(execution: Document, step: Step, given: str | None = None, attempt:
     word = re.sub(r"[^A-Za-z0-9]", "", base64.b64encode(hashlib.sha256(seed.encode()).digest()).decode())[:10]
     most = MAKERS[step.type].name_most
     if most < NAME_MOST:
-        return f"{execution.name}-{_clean(step.name, most - len(execution.name) - len(word) - 2)}-{word}"
+        return f"{execution.name}-{clean(step.name, most - len(execution.name) - len(word) - 2)}-{word}"
     if given:
-        return f"{_clean(given, NAME_MOST - 24)}-{execution.name}-{word}"
-    return f"pipelines-{execution.name}-{_clean(step.name, STEP_NAME_MOST)}-{word}"
+        return f"{clean(given, NAME_MOST - 24)}-{execution.name}-{word}"
+    return f"pipelines-{execution.name}-{clean(step.name, STEP_NAME_MOST)}-{word}"
 
 
 def make(call: Call, execution: Document, step: Step, arguments: dict[str, Any], name: str) -> Document:
@@ -156,6 +156,6 @@ def _prepare_package(call: Call, execution: Document, given: dict[str, Any]) -> 
         properties.setdefault("GeneratedBy", execution.arn)
 
 
-def _clean(name: str, most: int) -> str:
+def clean(name: str, most: int) -> str:
     """A part of a job's name: letters, digits and hyphens."""
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:most].strip("-") or "step"

@@ -16,8 +16,8 @@ def create_processing_job(call: Call) -> dict[str, Any]:
 
     Differs: KMS keys, VpcConfig and experiments are kept and shown, and change nothing. Files of an output with
     S3UploadMode Continuous go up a few seconds after they were written, and, unlike others, after a failure too.
-    S3InputMode Pipe is refused; a job whose input is a query to Athena or Redshift fails when it starts. A job may
-    leave 100,000 output files and make 65,536 files a GiB of its volume.
+    S3InputMode Pipe is refused; a job whose input is a query to Athena or Redshift, or whose output goes to the Feature
+    Store, fails when it starts. A job may leave 100,000 output files and make 65,536 files a GiB of its volume.
     """
     body = rules.complete(call.params)
     require_role(call, body["RoleArn"])

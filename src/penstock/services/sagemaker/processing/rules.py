@@ -44,8 +44,6 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     if outputs := given.get("ProcessingOutputConfig", {}).get("Outputs"):
         shown = [{"AppManaged": False, **entry} for entry in outputs]
         _check_once([entry["OutputName"] for entry in shown], "OutputName")
-        if feature := next((entry for entry in shown if "FeatureStoreOutput" in entry), None):
-            raise invalid(f"Output {feature['OutputName']}: outputs to the Feature Store are not served; use S3Output.")
         body["ProcessingOutputConfig"] = {**given["ProcessingOutputConfig"], "Outputs": shown}
     return body
 
@@ -60,8 +58,14 @@ def hosts_of(body: Mapping[str, Any]) -> list[Host]:
 
 
 def outputs_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The outputs that the platform uploads."""
+    """The outputs that the platform uploads.
+
+    Raises: ServiceError for one that goes to the Feature Store, which is not there yet.
+    """
     entries = body.get("ProcessingOutputConfig", {}).get("Outputs", [])
+    if feature := next((entry for entry in entries if "FeatureStoreOutput" in entry), None):
+        name = feature["OutputName"]
+        raise ServiceError("ClientError", f"Output {name} goes to the Feature Store, which is not served: use S3Output.")
     return [entry for entry in entries if entry.get("S3Output") and not entry.get("AppManaged")]
 
 
