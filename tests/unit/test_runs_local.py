@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 from runs import ENV, PYTHON, Watcher, local_executor
 
+from penstock.kernel import inside
 from penstock.runs import handout, limits, sandbox
 from penstock.runs.base import ENDED, RUNNING, Input, Instance, Mount, Output, RunSpec, RunState
 from penstock.runs.local import LocalExecutor
-from penstock.kernel import inside
 
 pytestmark = [
     pytest.mark.sandbox,
