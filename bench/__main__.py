@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import cache, control, demo, s3, size, start, steps, transform, tuning
+from bench import cache, control, demo, functions, s3, size, start, steps, transform, tuning
 from bench.world import Row, family
 
-PARTS = ("start", "steps", "cache", "demo", "control", "s3", "transform", "tuning")
+PARTS = ("start", "steps", "cache", "demo", "control", "s3", "transform", "tuning", "lambda")
 """What `make bench` measures; `size` takes long, and is asked for by name."""
 
 
@@ -50,6 +50,8 @@ def main() -> None:
                     rows += size.measure(made)
                 case "s3":
                     rows += s3.measure(made, given.peers)
+                case "lambda":
+                    rows += functions.measure(made)
                 case "transform":
                     rows += transform.measure(made)
                 case "tuning":

@@ -1,0 +1,101 @@
+"""The server killed in the middle of functions: an event is carried out, a Lambda step ends with what its function returned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.kernel import invocations
+from penstock.runs import sandbox
+from penstock.store.records import Query
+from tests.crash.families import Clan, raise_clan, until
+from tests.unit.test_lambda import zipped
+
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(not sandbox.probe().ok, reason=f"no sandboxes here: {sandbox.probe().sentence}"),
+]
+CODE = """
+import time, uuid
+def handler(event, context):
+    print("begun", event["name"])
+    time.sleep(event.get("sleep", 0))
+    if event.get("fail"):
+        raise ValueError(event["fail"])
+    print("ended", event["name"])
+    return {"name": event["name"], "mark": uuid.uuid4().hex}
+"""
+
+
+def create(clan: Clan) -> str:
+    lam = clan.client("lambda")
+    made = lam.create_function(
+        FunctionName="f", Runtime="python3.11", Handler="app.handler", Role=clan.keys["role_arn"], Timeout=60,
+        Code={"ZipFile": zipped(app__py=CODE)},
+    )  # fmt: skip
+    until(lambda: lam.get_function_configuration(FunctionName="f")["State"] == "Active", "the function is active")
+    return str(made["FunctionArn"])
+
+
+def lines(clan: Clan) -> list[str]:
+    logs = clan.client("logs")
+    if not logs.describe_log_groups(logGroupNamePrefix="/aws/lambda/f")["logGroups"]:
+        return []
+    return [each["message"] for each in logs.filter_log_events(logGroupName="/aws/lambda/f")["events"]]
+
+
+def send(clan: Clan, **event: Any) -> None:
+    clan.client("lambda").invoke(FunctionName="f", InvocationType="Event", Payload=json.dumps(event).encode())
+
+
+def left(clan: Clan) -> int:
+    """Invocations that have not ended."""
+    reads = clan.reads()
+    try:
+        return len(reads.page(Query(kind=invocations.KIND)))
+    finally:
+        reads.close()
+
+
+def test_events_and_steps_end_as_their_functions_do_whoever_is_killed(tmp_path: Path) -> None:
+    with raise_clan(tmp_path, lambda_retry_s="0.2") as clan:
+        arn = create(clan)
+        send(clan, name="a", sleep=3)
+        until(lambda: "begun a" in lines(clan), "the worker has the event")
+        clan.kill("engine")
+        send(clan, name="b")  # tried again by the client until there is an engine
+        send(clan, name="c", fail="no")
+        until(lambda: left(clan) == 0, "every event has ended")
+        said = lines(clan)
+        assert (said.count("begun a"), said.count("ended a"), said.count("ended b")) == (1, 1, 1)
+        assert said.count("begun c") == 3
+        execution = start_step(clan, arn)
+        until(lambda: "begun step" in lines(clan), "the worker has the step's event")
+        clan.kill_all()
+        clan.up_again()
+        sm = clan.client("sagemaker")
+        status = until(
+            lambda: (got := sm.describe_pipeline_execution(PipelineExecutionArn=execution)["PipelineExecutionStatus"])
+            != "Executing" and got,
+            "the execution ends",
+        )  # fmt: skip
+        assert status == "Succeeded"
+        steps = sm.list_pipeline_execution_steps(PipelineExecutionArn=execution)["PipelineExecutionSteps"]
+        assert steps[0]["Metadata"]["Lambda"]["OutputParameters"] == [{"Name": "name", "Value": "step"}]
+        assert (lines(clan).count("begun step"), lines(clan).count("ended step")) == (1, 1)
+
+
+def start_step(clan: Clan, function: str) -> str:
+    """An execution of one Lambda step."""
+    step = {
+        "Name": "L", "Type": "Lambda", "FunctionArn": function, "Arguments": {"name": "step", "sleep": 3},
+        "OutputParameters": [{"OutputName": "name", "OutputType": "String"}],
+    }  # fmt: skip
+    definition = json.dumps({"Version": "2020-12-01", "Steps": [step]})
+    clan.client("sagemaker").create_pipeline(
+        PipelineName="p", PipelineDefinition=definition, RoleArn=clan.keys["role_arn"]
+    )
+    return str(clan.client("sagemaker").start_pipeline_execution(PipelineName="p")["PipelineExecutionArn"])
