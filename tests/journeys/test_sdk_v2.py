@@ -271,6 +271,30 @@ for name in models:
     told[name] = sm.describe_model_package(ModelPackageName=arn)["InferenceSpecification"]["Containers"][0]
 name = steps["created-CreateModel"]["Metadata"]["Model"]["Arn"].split("/")[-1]
 told["created"] = sm.describe_model(ModelName=name)["PrimaryContainer"]
+
+from sagemaker.lineage.artifact import Artifact, ModelArtifact
+from sagemaker.lineage.association import Association
+from sagemaker.lineage.context import Context
+from sagemaker.lineage.visualizer import LineageTableVisualizer
+plain = sagemaker.Session()
+package = steps["plain-RegisterModel"]
+until(lambda: sm.list_artifacts(SourceUri=package["Metadata"]["RegisterModel"]["Arn"])["ArtifactSummaries"])
+table = LineageTableVisualizer(plain).show(pipeline_execution_step=package)
+columns = ["Direction", "Type", "Association Type", "Lineage Type"]
+found = next(iter(Artifact.list(source_uri=told["plain"]["ModelDataUrl"], sagemaker_session=plain)))
+model = ModelArtifact.load(found.artifact_arn, sagemaker_session=plain)
+repack = steps["plain-RepackModel-0"]["Metadata"]["TrainingJob"]["Arn"]
+mine = Context.create(
+    context_name="mine", source_uri="s3://mine", context_type="Endpoint", properties={"a": "1"}, sagemaker_session=plain
+)
+Association.create(model.artifact_arn, mine.context_arn, association_type="ContributedTo", sagemaker_session=plain)
+outgoing = [each.destination_type for each in Association.list(source_arn=model.artifact_arn, sagemaker_session=plain)]
+mine.delete(disassociate=True)
+told["lineage"] = {
+    "table": sorted(table[columns].values.tolist()), "jobs": model.training_job_arns() == [repack],
+    "execution": model.pipeline_execution_arn() == execution.arn, "datasets": len(model.dataset_artifacts()) > 0,
+    "outgoing": sorted(outgoing), "contexts": [each.context_name for each in Context.list(sagemaker_session=plain)],
+}
 print(json.dumps(told))
 """
 
@@ -293,6 +317,14 @@ def test_models_are_repacked_with_their_code_by_jobs_of_the_pipeline(v2: Desk, b
     shared = result["shared"]
     assert list(archive(boto, shared["ModelDataUrl"])) == ["model.bin"]
     assert "inference.py" in archive(boto, shared["Environment"]["SAGEMAKER_SUBMIT_DIRECTORY"])
+    lineage = result["lineage"]
+    assert lineage.pop("table") == [
+        ["Input", "Approval", "ContributedTo", "action"], ["Input", "Image", "ContributedTo", "artifact"],
+        ["Input", "Model", "ContributedTo", "artifact"], ["Output", "ModelGroup", "AssociatedWith", "context"],
+    ]  # fmt: skip
+    (group,) = lineage.pop("contexts")
+    assert group.startswith("repacked-")
+    assert lineage == {"jobs": True, "execution": True, "datasets": True, "outgoing": ["Endpoint", "Model"]}
 
 
 # --- the language of pipelines

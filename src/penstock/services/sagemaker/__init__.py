@@ -3,4 +3,4 @@
 A folder of folders; each has the one shape of a service (state, api, engine, rules).
 """
 
-FOLDERS = ("models", "endpoints", "registry", "processing", "training", "transform", "tuning", "pipelines", "experiments")
+FOLDERS = ("models", "endpoints", "registry", "processing", "training", "transform", "tuning", "pipelines", "experiments", "lineage")

@@ -9,6 +9,7 @@ from penstock.kernel.errors import invalid
 from penstock.kernel.resource import Resource
 from penstock.services.sagemaker.experiments import links
 from penstock.services.sagemaker.experiments.state import COMPONENT, EXPERIMENT, TRIAL
+from penstock.services.sagemaker.lineage import entities
 from penstock.services.sagemaker.people import author
 from penstock.store.records import Document, Query
 
@@ -131,6 +132,7 @@ def delete_trial_component(call: Call) -> dict[str, Any]:
     component = COMPONENT.get(call)
     if links.trials_of(call, component.name):
         raise invalid(f"TrialComponent {component.name} cannot be deleted while it is associated with a trial.")
+    entities.forget(call, component)
     return {"TrialComponentArn": COMPONENT.delete(call).arn}
 
 

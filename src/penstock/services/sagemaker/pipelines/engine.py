@@ -31,6 +31,7 @@ from penstock.services.sagemaker.pipelines.state import (
     VERSION,
     definition_of,
 )
+from penstock.services.sagemaker.pipelines.weaving import weave
 from penstock.store.records import Document, Ref
 
 BATCH = 16
@@ -49,7 +50,8 @@ def advance(call: Call, execution: Document) -> float | None:
     Differs: after a step failed, no further step is begun; what waits for its next attempt goes on. Only what ran with
     caching on is found again by the cache; its age counts from its end.
     """
-    if execution.status in ENDED:
+    if execution.status in ENDED:  # the look after the last one: nobody waits for it
+        weave(call, execution)
         return None
     version = Ref(VERSION.kind, execution.account, execution.region, execution.body["_version"])
     try:
@@ -66,7 +68,8 @@ def advance(call: Call, execution: Document) -> float | None:
         look.try_again()
         if not look.failed:
             look.begin()
-    return look.conclude()
+    again = look.conclude()
+    return 0.0 if execution.status in ENDED else again
 
 
 STEPS = {EXECUTION.kind: advance}

@@ -1,6 +1,7 @@
 """The experiment, trial and trial components of a run, where its definition has a PipelineExperimentConfig.
 
-Differs: components hold status, times and source; the job's parameters, artifacts and metrics are not copied.
+Differs: a component has status and source while its job runs; parameters and artifacts when the execution has ended. Metrics are
+not copied.
 """
 
 from __future__ import annotations

@@ -1,0 +1,174 @@
+"""Lineage: entities, associations and queries, and what is entered for the jobs of a pipeline."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from penstock.kernel.errors import ServiceError
+from tests.conftest import World
+from tests.unit.test_pipeline_cache import BUCKET, channel, put, training
+from tests.unit.test_pipeline_engine import Works, pipeline, processing, works
+
+__all__ = ["works"]
+Ask = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def ask(world: World) -> Ask:
+    return lambda operation, **params: world("sagemaker", operation, **params)
+
+
+def refused(call: Callable[[], Any]) -> tuple[str, str]:
+    with pytest.raises(ServiceError) as caught:
+        call()
+    return caught.value.code, caught.value.message
+
+
+def make(ask: Ask, name: str, kind: str = "DataSet") -> str:
+    return str(ask("CreateArtifact", ArtifactName=name, Source={"SourceUri": f"s3://b/{name}"}, ArtifactType=kind)["ArtifactArn"])
+
+
+def chain(ask: Ask, *arns: str) -> None:
+    for source, destination in itertools.pairwise(arns):
+        ask("AddAssociation", SourceArn=source, DestinationArn=destination, AssociationType="ContributedTo")
+
+
+def names(answer: dict[str, Any]) -> set[str]:
+    return {vertex["Arn"] for vertex in answer["Vertices"]}
+
+
+# --- entities
+
+
+@pytest.mark.parametrize("noun", ["Action", "Context"])
+def test_what_is_named_is_made_changed_listed_and_deleted(ask: Ask, noun: str) -> None:
+    source = {"SourceUri": "s3://b/x", "SourceType": "S3"}
+    given = {f"{noun}Name": "one", f"{noun}Type": "Made", "Source": source, "Properties": {"a": "1", "b": "2"}}
+    arn = ask(f"Create{noun}", **given)[f"{noun}Arn"]
+    assert arn.endswith(f"{noun.lower()}/one")
+    code, told = refused(lambda: ask(f"Create{noun}", **given))
+    assert (code, "already exists" in told) == ("ValidationException", True)
+    ask(f"Update{noun}", **{f"{noun}Name": "one", "Description": "d", "Properties": {"a": "3"}, "PropertiesToRemove": ["b"]})
+    shown = ask(f"Describe{noun}", **{f"{noun}Name": "one"})
+    assert (shown["Description"], shown["Properties"], shown["Source"]) == ("d", {"a": "3"}, source)
+    assert [each[f"{noun}Arn"] for each in ask(f"List{noun}s", SourceUri="s3://b/x")[f"{noun}Summaries"]] == [arn]
+    assert ask(f"List{noun}s", **{f"{noun}Type": "Other"})[f"{noun}Summaries"] == []
+    assert ask(f"Delete{noun}", **{f"{noun}Name": "one"}) == {f"{noun}Arn": arn}
+    assert refused(lambda: ask(f"Describe{noun}", **{f"{noun}Name": "one"})) == (
+        "ResourceNotFound", f"{noun} '{arn}' does not exist.",
+    )  # fmt: skip
+
+
+def test_there_is_one_artifact_for_a_source(ask: Ask) -> None:
+    first, again, other = make(ask, "a"), make(ask, "a"), make(ask, "b")
+    assert (first == again, first == other) == (True, False)
+    assert [each["ArtifactArn"] for each in ask("ListArtifacts", SourceUri="s3://b/a")["ArtifactSummaries"]] == [first]
+    assert ask("DeleteArtifact", Source={"SourceUri": "s3://b/a"}) == {"ArtifactArn": first}
+    assert refused(lambda: ask("DescribeArtifact", ArtifactArn=first))[0] == "ResourceNotFound"
+    assert refused(lambda: ask("DeleteArtifact"))[0] == "ValidationException"
+
+
+def test_associations_are_listed_by_either_end_and_go_with_what_they_associate(ask: Ask) -> None:
+    a, b, c = make(ask, "a"), make(ask, "b", "Model"), make(ask, "c")
+    chain(ask, a, b, c)
+    (one,) = ask("ListAssociations", SourceArn=a)["AssociationSummaries"]
+    assert (one["DestinationArn"], one["SourceType"], one["DestinationType"], one["AssociationType"], one["SourceName"]) == (
+        b, "DataSet", "Model", "ContributedTo", "a",
+    )  # fmt: skip
+    assert [each["SourceArn"] for each in ask("ListAssociations", DestinationArn=c)["AssociationSummaries"]] == [b]
+    assert ask("ListAssociations", DestinationType="Image")["AssociationSummaries"] == []
+    assert ask("DeleteAssociation", SourceArn=a, DestinationArn=b) == {"SourceArn": a, "DestinationArn": b}
+    assert refused(lambda: ask("DeleteAssociation", SourceArn=a, DestinationArn=b))[0] == "ResourceNotFound"
+    ask("DeleteArtifact", ArtifactArn=b)
+    assert ask("ListAssociations")["AssociationSummaries"] == []
+
+
+def test_what_is_not_there_cannot_be_associated(ask: Ask) -> None:
+    a = make(ask, "a")
+    absent = a[:-4] + "0000"
+    assert refused(lambda: chain(ask, a, absent)) == ("ResourceNotFound", f"The lineage entity '{absent}' does not exist.")
+
+
+# --- queries
+
+
+def test_a_query_goes_up_down_or_both_ways_as_deep_as_it_is_told(ask: Ask) -> None:
+    a, b, c, d, beside = (make(ask, name) for name in "abcde")
+    chain(ask, a, b, c, d)
+    chain(ask, beside, c)
+    assert names(ask("QueryLineage", StartArns=[b], Direction="Ascendants")) == {a}
+    assert names(ask("QueryLineage", StartArns=[b], Direction="Descendants")) == {c, d}
+    assert names(ask("QueryLineage", StartArns=[b], Direction="Descendants", MaxDepth=1)) == {c}
+    both = ask("QueryLineage", StartArns=[b], Direction="Both", IncludeEdges=True)
+    assert names(both) == {a, c, d}, "what else contributed to c is neither"
+    assert len(both["Edges"]) == 3
+    assert ask("QueryLineage", StartArns=[b], IncludeEdges=False)["Edges"] == []
+    chain(ask, d, a)
+    assert names(ask("QueryLineage", StartArns=[a], Direction="Descendants")) == {b, c, d}, "a circle is gone round once"
+
+
+def test_a_query_keeps_what_its_filters_want(ask: Ask) -> None:
+    a, b, c = make(ask, "a"), make(ask, "b", "Model"), make(ask, "c")
+    chain(ask, a, b, c)
+    kept = ask("QueryLineage", StartArns=[a], Filters={"Types": ["Model"]}, IncludeEdges=True)
+    assert kept["Vertices"] == [{"Arn": b, "Type": "Model", "LineageType": "Artifact"}]
+    assert ask("QueryLineage", StartArns=[a], Filters={"LineageTypes": ["Action"]})["Vertices"] == []
+    assert ask("QueryLineage", StartArns=[a], Filters={"Properties": {"x": "1"}})["Vertices"] == []
+    assert ask("QueryLineage", StartArns=[a], Filters={"CreatedBefore": 1.0})["Vertices"] == []
+    assert refused(lambda: ask("QueryLineage", StartArns=[a[:-4] + "0000"]))[0] == "ResourceNotFound"
+    assert refused(lambda: ask("QueryLineage"))[0] == "ValidationException"
+
+
+def test_a_query_is_paged(ask: Ask) -> None:
+    hub = make(ask, "hub")
+    for number in range(5):
+        chain(ask, hub, make(ask, f"n{number}"))
+    first = ask("QueryLineage", StartArns=[hub], MaxResults=3)
+    second = ask("QueryLineage", StartArns=[hub], MaxResults=3, NextToken=first["NextToken"])
+    assert (len(first["Vertices"]), len(second["Vertices"]), len(names(first) | names(second))) == (3, 2, 5)
+
+
+# --- what pipelines enter
+
+
+def test_the_jobs_of_an_execution_are_entered_when_it_has_ended(works: Works) -> None:
+    data = put(works, "data.csv", b"1")
+    step = training("Train", InputDataConfig=[channel(data)], HyperParameters={"eta": "0.1"})
+    works.create(pipeline(step))
+    arn = works.start()
+    works.look(arn)
+    assert works("ListArtifacts")["ArtifactSummaries"] == []
+    model = f"s3://{BUCKET}/models/m/output/model.tar.gz"
+    works.end(arn, "Train", ModelArtifacts={"S3ModelArtifacts": model}, TrainingStartTime=1.0, TrainingEndTime=2.0)
+    job = works.job(arn, "Train")
+    (summary,) = works("ListTrialComponents", SourceArn=job.arn)["TrialComponentSummaries"]
+    assert summary["TrialComponentName"] == f"{job.name}-aws-training-job"
+    told = works("DescribeTrialComponent", TrialComponentName=summary["TrialComponentName"])
+    assert told["Parameters"]["eta"] == {"StringValue": "0.1"}
+    assert told["InputArtifacts"]["train"] == {"Value": data}
+    assert told["OutputArtifacts"]["SageMaker.ModelArtifact"] == {"Value": model}
+    component = summary["TrialComponentArn"]
+    (made,) = works("ListAssociations", SourceArn=component)["AssociationSummaries"]
+    assert (made["AssociationType"], made["SourceType"], made["DestinationType"]) == ("Produced", "SageMakerTrainingJob", "Model")
+    given = works("ListAssociations", DestinationArn=component)["AssociationSummaries"]
+    assert {(each["SourceType"], each["AssociationType"]) for each in given} == {("DataSet", "ContributedTo"), ("Image", "ContributedTo")}
+    (dataset,) = works("ListArtifacts", SourceUri=data)["ArtifactSummaries"]
+    down = works("QueryLineage", StartArns=[dataset["ArtifactArn"]], Direction="Descendants")
+    assert {(each["Type"], each["LineageType"]) for each in down["Vertices"]} == {("TrainingJob", "TrialComponent"), ("Model", "Artifact")}
+    assert works("ListTags", ResourceArn=job.arn)["Tags"] == [{"Key": "sagemaker:pipeline-execution-arn", "Value": arn}]
+
+
+def test_lineage_is_entered_once_and_an_execution_that_has_ended_stays_as_it_ended(works: Works) -> None:
+    works.create(pipeline(processing("Clean")))
+    arn = works.start()
+    works.look(arn)
+    works.end(arn, "Clean", "Failed", FailureReason="AlgorithmError: x")
+    before = works.document(arn)
+    count = len(works("ListAssociations")["AssociationSummaries"])
+    works.look(arn)
+    assert (works.document(arn).version, len(works("ListAssociations")["AssociationSummaries"])) == (before.version, count)
+    assert (before.status, count) == ("Failed", 1)
