@@ -19,8 +19,9 @@ demo: setup
 run: setup
 	.venv/bin/penstock up
 
+# Two files at a time: the tests wait for processes as much as they compute.
 test: setup
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	.venv/bin/ruff check .

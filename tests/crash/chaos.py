@@ -71,8 +71,8 @@ class Chaos:
         if is_dead(self.clan.keeper):
             self.clan.up()
         for member in ("engine", "front", "runner"):
-            until(lambda member=member: self.clan.member(member), f"the {member} is back after {name} was killed", 30)
-        until(self.answers, f"the API is back after {name} was killed", 30)
+            until(lambda member=member: self.clan.member(member), f"the {member} is back after {name} was killed")
+        until(self.answers, f"the API is back after {name} was killed")
         self.down_s.append(time.monotonic() - began)
         return name
 

@@ -178,7 +178,7 @@ class Clan:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         for gone in (pid, *filter(None, children)):
-            until(lambda gone=gone: not process(gone, "comm") or is_dead(gone), f"the end of {name} ({gone})", 30)
+            until(lambda gone=gone: not process(gone, "comm") or is_dead(gone), f"the end of {name} ({gone})")
         return True
 
     def kill_all(self) -> None:
@@ -188,7 +188,7 @@ class Clan:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in pids:
-            until(lambda pid=pid: is_dead(pid), f"the end of {pid}", 30)
+            until(lambda pid=pid: is_dead(pid), f"the end of {pid}")
 
     # --- what is left
 

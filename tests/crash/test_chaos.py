@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(not sandbox.probe().ok, reason=f"no sandboxes here: {sandbox.probe().sentence}"),
 ]
 SEED = int(os.environ.get("PENSTOCK_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
-KILLS, SECONDS = 15, 25
+KILLS, SECONDS = 12, 60
 
 
 @pytest.fixture(scope="module")

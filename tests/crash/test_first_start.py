@@ -48,7 +48,7 @@ def start(clan: Clan) -> subprocess.Popen[bytes]:
 def test_a_start_killed_when_something_appears_is_made_good_by_the_next(tmp_path: Path, moment: str) -> None:
     clan = Clan(tmp_path / "data", ports=(free_port(), free_port()))
     first = start(clan)
-    until(lambda: (clan.data / moment).exists() or first.poll() is not None, f"{moment} appears", 30)
+    until(lambda: (clan.data / moment).exists() or first.poll() is not None, f"{moment} appears")
     first.kill()
     first.wait()
     works(clan)
@@ -78,6 +78,6 @@ def works(clan: Clan) -> None:
         assert workload.failures(clan.log()) == []
     finally:
         clan.down()
-    until(lambda: family_of(clan.data) == [], "all processes are gone", 20)
+    until(lambda: family_of(clan.data) == [], "all processes are gone")
     for pid in family_of(clan.data):
         os.kill(pid, signal.SIGKILL)

@@ -205,6 +205,6 @@ def test_z_its_credentials_end_with_the_job(inside: Told) -> None:
     with pytest.raises(ClientError, match="InvalidClientTokenId"):
         sts.get_caller_identity()
     sts.close()
-    until(lambda: not inside.clan.strays(own["WORD_OF_THE_JOB"]), "all its processes are gone", 20)
-    until(lambda: not inside.clan.run_folders(), "its folder is given back", 20)
+    until(lambda: not inside.clan.strays(own["WORD_OF_THE_JOB"]), "all its processes are gone")
+    until(lambda: not inside.clan.run_folders(), "its folder is given back")
     assert workload.failures(inside.clan.log()) == []

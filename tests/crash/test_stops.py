@@ -92,14 +92,14 @@ class Desk:
             return {**found, "Status": found["TrainingJobStatus"]}
 
     def ended(self, name: str) -> dict[str, Any]:
-        until(lambda: self.job(name)["Status"] in ("Completed", "Failed", "Stopped"), f"{name} ends", 30)
+        until(lambda: self.job(name)["Status"] in ("Completed", "Failed", "Stopped"), f"{name} ends")
         return self.job(name)
 
     def log(self, name: str) -> str:
         return "".join(path.read_text() for path in (self.clan.data / "logs").rglob(f"*{name}*/*") if path.is_file())
 
     def await_up(self, name: str) -> None:
-        until(lambda: " up\n" in self.log(name), f"the program of {name} is up", 30)
+        until(lambda: " up\n" in self.log(name), f"the program of {name} is up")
 
     # --- executions
 
@@ -125,7 +125,7 @@ class Desk:
                 "",
             )
 
-        return str(until(found, f"{step} begins", 30))
+        return str(until(found, f"{step} begins"))
 
     def execution(self, arn: str) -> str:
         """The last status of an execution."""
@@ -133,7 +133,7 @@ class Desk:
         def status() -> str:
             return str(self.sm.describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionStatus"])
 
-        until(lambda: status() in ("Succeeded", "Failed", "Stopped"), f"{arn} ends", 30)
+        until(lambda: status() in ("Succeeded", "Failed", "Stopped"), f"{arn} ends")
         return status()
 
 
@@ -172,7 +172,7 @@ def test_a_job_that_waits_for_capacity_is_stopped_and_never_starts(desk: Desk, m
     desk.await_up(first)
     name = getattr(desk, make)(f"waiting-{make}", "hold", kind=LARGEST)
     if make == "train":
-        until(lambda: "waiting" in desk.job(name)["SecondaryStatusTransitions"][-1]["StatusMessage"], "it waits", 30)
+        until(lambda: "waiting" in desk.job(name)["SecondaryStatusTransitions"][-1]["StatusMessage"], "it waits")
     stop(desk, name)
     job = desk.ended(name)
     assert job["Status"] == "Stopped"
@@ -247,7 +247,7 @@ def test_an_execution_is_stopped_while_a_job_waits_for_capacity(desk: Desk) -> N
     desk.await_up(first)
     arn = desk.start("waits", step("waits", "Training", desk.training("hold", LARGEST)))
     job = desk.step_job(arn, "waits")
-    until(lambda: "waiting" in desk.job(job)["SecondaryStatusTransitions"][-1]["StatusMessage"], "it waits", 30)
+    until(lambda: "waiting" in desk.job(job)["SecondaryStatusTransitions"][-1]["StatusMessage"], "it waits")
     desk.stop(arn)
     assert desk.execution(arn) == "Stopped"
     assert desk.job(job)["Status"] == "Stopped"
@@ -305,6 +305,6 @@ def test_stops_of_the_engine_and_a_kill_of_it_do_not_lose_each_other(desk: Desk)
 
 
 def test_nothing_is_left_after_all_stops(desk: Desk) -> None:
-    until(lambda: not [*desk.clan.run_folders(), *desk.clan.job_keys()], "all is given back", 20)
+    until(lambda: not [*desk.clan.run_folders(), *desk.clan.job_keys()], "all is given back")
     assert workload.failures(desk.clan.log()) == []
     assert workload.events_out_of_order(desk.clan) == []
