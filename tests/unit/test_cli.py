@@ -233,6 +233,11 @@ LISTED = {
 }  # fmt: skip
 
 
+def test_a_program_reads_rows_between_tabs(capsys: pytest.CaptureFixture[str]) -> None:
+    images.show_rows([["execution", "status"], ["abc", "Failed"]], [None, "red"])
+    assert capsys.readouterr().out == "execution\tstatus\nabc\tFailed\n"
+
+
 def test_executions_are_listed_newest_first_by_pipeline_and_status() -> None:
     clients: Any = Answers(**LISTED)
     ids = [each["PipelineExecutionArn"].rpartition("/")[2] for each in executions.find(clients, "churn")]

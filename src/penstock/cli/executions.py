@@ -13,7 +13,7 @@ from rich.console import Console
 from penstock import Refused
 from penstock.cli import dag, world
 from penstock.cli.clients import Clients
-from penstock.cli.images import lines
+from penstock.cli.images import show_rows
 from penstock.cli.logs import execution_of
 from penstock.cli.world import DataOption
 
@@ -59,8 +59,7 @@ def executions(
                 each.get("PipelineExecutionDisplayName", ""),
             ]
         )
-    for row, line in zip(rows, lines(rows, aligned=console.is_terminal), strict=True):
-        console.print(line, soft_wrap=True, markup=False, style=COLOURS.get(row[2]))
+    show_rows(rows, [COLOURS.get(row[2]) for row in rows])
 
 
 def find(clients: Clients, pipeline: str | None, status: str | None = None) -> list[dict[str, Any]]:

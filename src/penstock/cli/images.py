@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
@@ -46,8 +48,14 @@ def list_(
             else str(libraries)
         )
         rows.append([*(str(row.get(name)) for name in ("uri", "framework", "python", "state")), text])
-    for line in lines(rows, aligned=console.is_terminal):
-        console.print(line, soft_wrap=True, markup=False)
+    show_rows(rows)
+
+
+def show_rows(rows: list[list[str]], styles: Sequence[str | None] = ()) -> None:
+    """Prints rows, each in its style; a program gets them as they are, since rich makes blanks of tabs."""
+    aligned = console.is_terminal
+    for line, style in zip_longest(lines(rows, aligned), styles):
+        console.print(line, soft_wrap=True, markup=False, style=style) if aligned else print(line)
 
 
 def lines(rows: list[list[str]], aligned: bool) -> list[str]:
