@@ -136,6 +136,16 @@ def test_branches_that_are_decided_now_are_left_out_and_others_may_be_taken(work
     )  # fmt: skip
 
 
+def test_steps_without_instances_and_those_that_are_not_run_are_told(works: Works) -> None:
+    function = {"Name": "Function", "Type": "Lambda", "FunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:f", "Arguments": {}}
+    callback = {"Name": "Ask", "Type": "Callback", "SqsQueueUrl": "https://sqs.us-east-1.amazonaws.com/123456789012/q", "Arguments": {}}
+    foreign = {"Name": "Cluster", "Type": "EMR", "Arguments": {"ClusterId": "j-1", "StepConfig": {}}}
+    works.create(pipeline(function, callback, foreign))
+    told = planned(works)
+    assert expected(told) == {"Function": "runs", "Ask": "runs", "Cluster": "fails"}
+    assert (told["usd"], told["unknown"]) == (0.0, [])
+
+
 def test_the_table_says_of_when_and_where_its_prices_are() -> None:
     table = costs.prices()
     assert table.date in table.header("us-east-1")

@@ -8,7 +8,7 @@ time only. Nothing is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from penstock.kernel.call import Call
 from penstock.services.sagemaker import costs
 from penstock.services.sagemaker.costs import Use
 from penstock.services.sagemaker.pipelines import bills, cache, cachekeys, conditions, jobs, lambdas
+from penstock.services.sagemaker.pipelines.checks import EXECUTED
 from penstock.services.sagemaker.pipelines.definition import Step, parse
 from penstock.services.sagemaker.pipelines.expressions import Unresolved, function_of, resolve, to_text
 from penstock.services.sagemaker.pipelines.scope import StepScope
@@ -128,9 +129,14 @@ class View:
             return self._decide(step)
         if step.type == "Fail":
             return Planned(step, "fails", "ends the execution as failed")
-        if step.type in cachekeys.KEYS and (step.type in jobs.MAKERS or step.type == lambdas.TYPE):
-            return self._job(step)
-        return Planned(step, "at once", "has no instances")
+        if step.type not in EXECUTED:
+            return Planned(step, "fails", f"a step of the type {step.type} is not run here")
+        if step.type == lambdas.TYPE:
+            expected, why, _ = self._judge(step, lambda: lambdas.arguments_of(step, self._scope(step)))
+            return Planned(step, expected, f"{why}; what functions cost is left out")
+        if step.type == "Callback":
+            return Planned(step, "runs", "it waits for whoever answers its token")
+        return self._job(step) if step.type in cachekeys.KEYS else Planned(step, "at once", "has no instances")
 
     def _skipped(self, step: Step) -> str | None:
         if step.branch is not None:
@@ -156,24 +162,26 @@ class View:
         return Planned(step, "at once", f"is {str(outcome).lower()}")
 
     def _job(self, step: Step) -> Planned:
-        expected, why = "runs", "caching is not on for it"
-        try:
-            scope = self._scope(step)
-            is_lambda = step.type == lambdas.TYPE
-            arguments = lambdas.arguments_of(step, scope) if is_lambda else resolve(step.arguments, scope)
-            verdict = self.cache.look(step, arguments)
-            if verdict is not None:
-                expected, why = ("hit" if verdict.hit else "runs"), verdict.why
-            if verdict is not None and verdict.hit:
-                assert verdict.record is not None
-                self.entries[step.name] = {"status": "Succeeded", "job": verdict.record.body["job"]}
-        except Unresolved:
-            arguments = self._partly(step.arguments, step)
-            if (step.raw.get("CacheConfig") or {}).get("Enabled"):
-                expected, why = "unknown", f"its key is known at run time{self._running(step)}"
+        expected, why, arguments = self._judge(step, lambda: resolve(step.arguments, self._scope(step)))
         found = Planned(step, expected, why)
-        self._measure(found, arguments)
+        self._measure(found, self._partly(step.arguments, step) if arguments is None else arguments)
         return found
+
+    def _judge(self, step: Step, resolved: Callable[[], dict[str, Any]]) -> tuple[str, str, dict[str, Any] | None]:
+        """What the cache has for a step, why, and its arguments; None where they are not all known."""
+        on = (step.raw.get("CacheConfig") or {}).get("Enabled")
+        try:
+            arguments = resolved()
+        except Unresolved:
+            why = f"its key is known at run time{self._running(step)}"
+            return ("unknown", why, None) if on else ("runs", "caching is not on for it", None)
+        verdict = self.cache.look(step, arguments)
+        if verdict is None:
+            return "runs", "caching is not on for it", arguments
+        if verdict.hit:
+            assert verdict.record is not None
+            self.entries[step.name] = {"status": "Succeeded", "job": verdict.record.body["job"]}
+        return "hit" if verdict.hit else "runs", verdict.why, arguments
 
     def _running(self, step: Step) -> str:
         """What a step hangs on that runs: its result is another than any that is known."""
