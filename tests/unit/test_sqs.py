@@ -121,6 +121,7 @@ def test_permissions_are_statements_of_the_policy(sqs: Any, url: str) -> None:
 def test_tags_are_put_taken_and_listed(sqs: Any) -> None:
     url = sqs.create_queue(QueueName="tagged", tags={"a": "1"})["QueueUrl"]
     sqs.tag_queue(QueueUrl=url, Tags={"b": "2"})
+    assert refused(sqs.untag_queue, QueueUrl=url, TagKeys=[]) == "InvalidParameterValue"
     sqs.untag_queue(QueueUrl=url, TagKeys=["a"])
     assert sqs.list_queue_tags(QueueUrl=url)["Tags"] == {"b": "2"}
     assert refused(sqs.tag_queue, QueueUrl=url, Tags={"aws:b": "2"}) == "InvalidParameterValue"
@@ -287,6 +288,7 @@ def test_a_fifo_queue_takes_an_id_once(sqs: Any, fifo: str) -> None:
     assert bodies(sqs.receive_message(QueueUrl=fifo, MaxNumberOfMessages=10)) == ["x", "x"]
     assert refused(sqs.send_message, QueueUrl=fifo, MessageBody="x") == "MissingParameter"
     assert refused(sqs.send_message, QueueUrl=fifo, MessageBody="x", MessageGroupId="g", DelaySeconds=3) == "InvalidParameterValue"
+    sqs.send_message(QueueUrl=fifo, MessageBody="x", MessageGroupId="own", MessageDeduplicationId="own", DelaySeconds=0)
     plain = sqs.create_queue(QueueName="plain.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
     assert refused(sqs.send_message, QueueUrl=plain, MessageBody="x", MessageGroupId="g") == "InvalidParameterValue"
 

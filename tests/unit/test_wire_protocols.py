@@ -188,7 +188,7 @@ def test_sqs_is_understood_and_answered_in_the_query_protocol_of_old_clients() -
 
 def test_sqs_tells_its_old_error_codes_beside_the_new() -> None:
     answer = error(service("sqs"), None, "QueueDoesNotExist", "None.", 400, {}, "id", "json")
-    assert body_of(answer) == {"__type": "QueueDoesNotExist", "message": "None."}
+    assert body_of(answer) == {"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "None."}
     assert answer.headers["x-amzn-query-error"] == "AWS.SimpleQueueService.NonExistentQueue;Sender"
     old = error(service("sqs"), None, "QueueDoesNotExist", "None.", 400, {}, "id", "query").body
     assert isinstance(old, bytes)

@@ -105,7 +105,7 @@ def _json(
     cbor = protocol == "smithy-rpc-v2-cbor"
     word = "Message" if shape is not None and "Message" in shape.members else "message"
     out = Outgoing(shape)
-    body: dict[str, Any] = {} if protocol == "rest-json" else {"__type": code}
+    body: dict[str, Any] = {} if protocol == "rest-json" else {"__type": _type(service, shape, code)}
     body[word] = message
     body.update(_members(service, shape, {k: v for k, v in members.items() if k not in out.elsewhere}, cbor))
     version = service.json_version if service is not None and protocol == "json" else "1.1"
@@ -121,6 +121,11 @@ def _json(
         headers["x-amzn-query-error"] = f"{shape.error_code if shape is not None else code};{sender}"
     out.write(members, headers)
     return Reply(status, headers, cborbody.encode(body) if cbor else msgspec.json.encode(body))
+
+
+def _type(service: Service | None, shape: Any, code: str) -> str:
+    """An error's name; of services that once spoke the query protocol with its namespace, as clients are shown it."""
+    return f"com.amazonaws.{service.name}#{code}" if service is not None and service.query_compatible and shape is not None else code
 
 
 def _members(service: Service | None, shape: Any, members: Mapping[str, Any], cbor: bool) -> dict[str, Any]:

@@ -257,6 +257,8 @@ def tag_queue(call: Call) -> None:
 
 
 def untag_queue(call: Call) -> None:
+    if not call.params["TagKeys"]:
+        raise rules.unfit_value("Tag keys must be between 1 and 128 characters in length.")
     call.row(TagsGone(arn=queue_of(call).arn, keys=call.params["TagKeys"]))
 
 

@@ -110,12 +110,12 @@ def _delay(queue: Document, given: Mapping[str, Any]) -> int:
         return own
     if not 0 <= asked <= 900:
         raise rules.unfit_value(f"Value {asked} for parameter DelaySeconds is invalid. Reason: DelaySeconds must be >= 0 and <= 900.")
-    if is_fifo(queue) and asked != own:
+    if is_fifo(queue) and asked not in (0, own):
         raise rules.unfit_value(
             f"Value {asked} for parameter DelaySeconds is invalid. Reason: The request include parameter that is not valid for this "
             "queue type."
         )
-    return int(asked)
+    return own if is_fifo(queue) else int(asked)
 
 
 def _check_standard(given: Mapping[str, Any]) -> dict[str, str]:
