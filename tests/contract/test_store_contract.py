@@ -79,6 +79,14 @@ class StoreContract:
         assert found == {"a": NOW + 2, "b": NOW + 2}
         assert store.latest("sagemaker.model", "1", "us-east-1", []) == {}
 
+    def test_statuses_of_many_documents_are_found_by_one_look(self, store: Store) -> None:
+        puts = [doc(f"j{n}", status="Completed" if n % 2 else "InProgress") for n in range(5)]
+        store.commit(Change(puts=[*puts, doc("j0", kind="sagemaker.trial", status="of another kind")]))
+        found = store.statuses("sagemaker.model", "1", "us-east-1", ["j0", "j1", "j4", "none", "j0"])
+        assert found == {"j0": "InProgress", "j1": "Completed", "j4": "InProgress"}
+        assert store.statuses("sagemaker.model", "1", "eu-west-1", ["j0"]) == {}
+        assert store.statuses("sagemaker.model", "1", "us-east-1", []) == {}
+
     def test_a_document_comes_back_as_it_was_put(self, store: Store) -> None:
         given = doc(
             "a",

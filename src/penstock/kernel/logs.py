@@ -111,12 +111,12 @@ class Logs:
     def path(self, account: str, region: str, group: str, stream: str) -> str:
         """The file of a stream, which is made with its group if need be."""
         folder = self.group_folder(account, region, group)
-        file = self.file(account, region, group, stream)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-        if not (folder / GROUP).exists():
+        file = str(self.file(account, region, group, stream))
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        Path(file).touch()
+        if not os.path.exists(f"{folder}/{GROUP}"):
             _write(folder / GROUP, {"name": group, "created_ms": int(os.stat(file).st_ctime * 1000)})
-        return str(file)
+        return file
 
     def drop_stream(self, account: str, region: str, group: str, stream: str) -> None:
         """Raises: FileNotFoundError."""

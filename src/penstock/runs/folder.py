@@ -70,41 +70,48 @@ class Order:
 class RunFolder:
     """Reads and writes one run's folder."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.name = path.name
+    def __init__(self, path: str | Path):
+        self._text = os.fspath(path)
+        self.name = os.path.basename(self._text)
+
+    @property
+    def path(self) -> Path:
+        return Path(self._text)
+
+    def _at(self, name: str) -> str:
+        return f"{self._text}/{name}"
 
     def create(self, order: Order) -> None:
         """Makes the folder with its spec, all at once. Raises FileExistsError if the run is there."""
-        fresh = self.path.parent / f"{NEW}{self.name}"
+        fresh = f"{os.path.dirname(self._text)}/{NEW}{self.name}"
         try:
             os.mkdir(fresh, 0o700)
         except FileExistsError:  # somebody died here
             shutil.rmtree(fresh)
             os.mkdir(fresh, 0o700)
-        _write(fresh / SPEC, _pack_order(order))
+        _write(f"{fresh}/{SPEC}", _pack_order(order))
         try:
-            fresh.rename(self.path)
+            os.rename(fresh, self._text)
         except OSError as error:
             shutil.rmtree(fresh, ignore_errors=True)
-            raise FileExistsError(str(self.path)) from error
+            raise FileExistsError(self._text) from error
 
     def order(self) -> Order:
         """What to run. Raises FileNotFoundError."""
-        packed = json.loads((self.path / SPEC).read_bytes())
+        packed = json.loads(_read(self._at(SPEC)))
         return Order(unpack_spec(packed["spec"]), Setup(**packed["setup"]), self.attempt())
 
     def attempt(self) -> int:
         """Which attempt this is, from 1."""
         try:
-            return int((self.path / ATTEMPT).read_text())
+            return int(_read(self._at(ATTEMPT)).decode())
         except FileNotFoundError:
             return 1
 
     def _lost_attempt(self) -> int:
         """The attempt of the supervisor that is gone: what `renew` had begun when it was killed is not counted."""
         try:
-            return int((self.path / LOCK).read_text())
+            return int(_read(self._at(LOCK)).decode())
         except (FileNotFoundError, ValueError):
             return self.attempt()
 
@@ -112,9 +119,9 @@ class RunFolder:
         """The state as the folder tells it; None when there is no such run."""
         if state := self.ended():
             return state
-        locked = linux.is_locked(self.path / LOCK)
+        locked = linux.is_locked(self._at(LOCK))
         if locked is None:
-            return RunState(STARTING, attempt=self.attempt()) if (self.path / SPEC).exists() else None
+            return RunState(STARTING, attempt=self.attempt()) if os.path.exists(self._at(SPEC)) else None
         if locked:
             return self._alive()
         # A supervisor writes the record and only then lets go of its lock: look once more.
@@ -122,7 +129,7 @@ class RunFolder:
 
     def _alive(self) -> RunState:
         try:
-            mark = json.loads((self.path / RUNNING_MARK).read_bytes())
+            mark = json.loads(_read(self._at(RUNNING_MARK)))
         except (FileNotFoundError, ValueError):
             return RunState(STARTING, attempt=self.attempt())
         results = self._live(mark["attempt"])
@@ -134,69 +141,69 @@ class RunFolder:
 
     def _live(self, attempt: int) -> list[Result]:
         try:
-            state = unpack_state(json.loads((self.path / LIVE).read_bytes()))
+            state = unpack_state(json.loads(_read(self._at(LIVE))))
         except (FileNotFoundError, ValueError):
             return []
         return state.results if state.attempt == attempt else []
 
     def note_live(self, state: RunState) -> None:
         """Tells what was taken of continuous outputs while the program runs."""
-        _place(self.path / LIVE, dump(pack_state(state)))
+        _place(self._at(LIVE), dump(pack_state(state)))
 
     def ended(self) -> RunState | None:
         """The exit record, if there is a whole one."""
         try:
-            return unpack_state(json.loads((self.path / EXIT).read_bytes()))
+            return unpack_state(json.loads(_read(self._at(EXIT))))
         except (FileNotFoundError, ValueError):
             return None
 
     def end(self, state: RunState) -> None:
         """Writes the exit record."""
-        _place(self.path / EXIT, dump(pack_state(state)))
+        _place(self._at(EXIT), dump(pack_state(state)))
 
     def mark_running(self, started: float, attempt: int) -> None:
         """Says that the program has started."""
-        _write(self.path / RUNNING_MARK, dump({"started": started, "attempt": attempt}))
+        _write(self._at(RUNNING_MARK), dump({"started": started, "attempt": attempt}))
 
     def ask_stop(self, reason: str) -> None:
         """Leaves the request to stop where the supervisor hears of it, now or when it starts. The first reason stays."""
-        if (self.path / STOP).exists():
+        if os.path.exists(self._at(STOP)):
             return
         try:
-            _place(self.path / STOP, reason.encode())
+            _place(self._at(STOP), reason.encode())
         except OSError:  # a full disk still has room for a name
             (self.path / STOP).touch()
 
     def stop_reason(self) -> str | None:
         try:
-            return (self.path / STOP).read_text() or "stopped"
+            return _read(self._at(STOP)).decode() or "stopped"
         except FileNotFoundError:
             return None
 
     def note_cell(self, name: str) -> None:
         """Says in which cgroups the supervisor and its programs are."""
-        _write(self.path / CELL, name.encode())
+        _write(self._at(CELL), name.encode())
 
     def cell(self) -> str | None:
         try:
-            return (self.path / CELL).read_text() or None
+            return _read(self._at(CELL)).decode() or None
         except FileNotFoundError:
             return None
 
     def take_lock(self) -> int | None:
         """The supervisor's first act: gives the lock's descriptor, None if the run has, or had, a supervisor."""
-        fresh = self.path / f"lock.{os.getpid()}"
+        fresh = self._at(f"{LOCK}.{os.getpid()}")
         fd = linux.lock_file(fresh)
         try:
             if fd is not None:
                 os.write(fd, b"%d" % self.attempt())
-            os.link(fresh, self.path / LOCK)
+            os.link(fresh, self._at(LOCK))
         except FileExistsError:
             if fd is not None:
                 os.close(fd)
             return None
         finally:
-            fresh.unlink()
+            os.unlink(fresh)
         return fd
 
     def renew(self, spec: RunSpec | None = None) -> Path | None:
@@ -207,11 +214,11 @@ class RunFolder:
         """
         last = self._lost_attempt()
         if spec is not None:
-            _place(self.path / SPEC, _pack_order(Order(spec, self.order().setup)))
+            _place(self._at(SPEC), _pack_order(Order(spec, self.order().setup)))
         for name in (EXIT, RUNNING_MARK, LIVE):
             (self.path / name).unlink(missing_ok=True)
         left = _put_away(self.path / str(last), self.path.parent, f"{self.name}.{last}")
-        _place(self.path / ATTEMPT, b"%d" % (last + 1))
+        _place(self._at(ATTEMPT), b"%d" % (last + 1))
         # The lock goes last: without it the run starts.
         (self.path / LOCK).unlink(missing_ok=True)
         return left
@@ -240,7 +247,18 @@ def _pack_order(order: Order) -> bytes:
     return dump({"setup": setup, "spec": pack_spec(order.spec)})
 
 
-def _write(path: Path, data: bytes) -> None:
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pieces = []
+        while piece := os.read(fd, 1 << 14):
+            pieces.append(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, data) if len(data) < 1 << 16 else _write_all(fd, data)
@@ -254,7 +272,8 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _place(path: Path, data: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+def _place(path: str, data: bytes) -> None:
+    folder, name = os.path.split(path)
+    fresh = f"{folder}/.{name}.{os.getpid()}"
     _write(fresh, data)
-    fresh.rename(path)
+    os.rename(fresh, path)

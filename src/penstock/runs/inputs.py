@@ -11,18 +11,21 @@ from pathlib import Path
 from penstock.runs.base import Input
 from penstock.runs.sandbox import copy_bytes
 
-_TOP = Path("/")
 
-
-def inside(root: Path, target: str) -> Path:
-    """Where an absolute path of the sandbox lies below `root`. Raises ValueError for a path that is not plain."""
+def plain(target: str) -> str:
+    """An absolute path of the sandbox, as it lies below a root. Raises ValueError for a path that is not plain."""
     if (
         not target.startswith("/")
         or "\0" in target
         or (posixpath.normpath(target) != target.rstrip("/") and target != "/")
     ):
         raise ValueError(f"not a plain absolute path: {target!r}")
-    return root / target.lstrip("/")
+    return target.strip("/")
+
+
+def inside(root: Path, target: str) -> Path:
+    """Where an absolute path of the sandbox lies below `root`. Raises ValueError for a path that is not plain."""
+    return root / plain(target)
 
 
 class Layer:
@@ -37,11 +40,11 @@ class Layer:
 
     def lay_folder(self, path: str) -> None:
         """Makes an empty folder, with those above it. Raises ValueError for a path that is not plain."""
-        self._lay(os.fspath(inside(_TOP, path))[1:])
+        self._lay(plain(path))
 
     def lay_text(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Raises ValueError for a path that is not plain, OSError when there is no room."""
-        below = os.fspath(inside(_TOP, path))[1:]
+        below = plain(path)
         self._lay(posixpath.dirname(below))
         self._texts.append(below)
         fd = os.open(f"{self.top}/{below}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)

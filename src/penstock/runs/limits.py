@@ -178,7 +178,7 @@ class Cell:
             try:
                 self._make()
                 for folder in set(self.folders.values()):
-                    (folder / "cgroup.procs").write_text("0")
+                    _move_to(folder)
                 return
             except FileNotFoundError:
                 if last:
@@ -187,7 +187,7 @@ class Cell:
     def leave(self) -> None:
         """Moves the caller out again."""
         for folder in set(self._home.values()):
-            (folder / "cgroup.procs").write_text("0")
+            _move_to(folder)
 
     def ran_out(self) -> bool:
         """Whether the kernel killed a process for its memory."""
@@ -235,6 +235,14 @@ def _write(path: str, value: int) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, b"%d" % value)
+    finally:
+        os.close(fd)
+
+
+def _move_to(folder: Path) -> None:
+    fd = os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, b"0")
     finally:
         os.close(fd)
 

@@ -166,7 +166,7 @@ def spread_folders(folder: Path) -> None:
 _FLOCK = "hhqqi4x"
 
 
-def lock_file(path: Path) -> int | None:
+def lock_file(path: str | Path) -> int | None:
     """Locks a file, made if missing, for the life of this process; gives its descriptor, None if another process has it.
 
     POSIX locks, not flock: a child does not inherit them, so a lock says that this very process lives.
@@ -180,7 +180,7 @@ def lock_file(path: Path) -> int | None:
     return fd
 
 
-def is_locked(path: Path) -> bool | None:
+def is_locked(path: str | Path) -> bool | None:
     """Whether another process holds the lock; None if there is no such file. The caller must not hold it itself.
 
     Opened for reading only, or whoever watches the folder would take the closing for the holder's end.

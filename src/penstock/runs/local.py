@@ -45,6 +45,7 @@ class LocalExecutor:
         """
         self._data, self._runs, self._capacity = data, data / "runs", capacity
         self._setup = setup or sandbox.setup(str(data / "sockets"))
+        self._runs_text = str(self._runs)
         self._runs.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.RLock()
         self._waiting: dict[str, RunSpec] = {}
@@ -264,7 +265,7 @@ class LocalExecutor:
         return state
 
     def _folder(self, name: str) -> RunFolder:
-        return RunFolder(self._runs / name)
+        return RunFolder(f"{self._runs_text}/{name}")
 
 
 def _claim(spec: RunSpec) -> Claim:

@@ -79,9 +79,11 @@ class Ground:
 
     def seen(self, source: str) -> str:
         """Where a path that was shown, or lies in one that was, is."""
-        for path in (source, *map(str, Path(source).parents)):
+        path = source
+        while path:  # by its text: a run asks twenty times
             if path in self._shown:
                 return self._shown[path][0] + source[len(path) :]
+            path = path.rpartition("/")[0]
         return source
 
     def fix(self, source: str) -> str:

@@ -235,10 +235,11 @@ def pack_options(options: Iterable[str]) -> bytes:
 
     Raises: ValueError.
     """
-    packed = [os.fsencode(option) for option in options]
-    if any(b"\0" in option for option in packed):
+    given = list(options)
+    packed = os.fsencode("".join(f"{option}\0" for option in given))
+    if packed.count(b"\0") != len(given):
         raise ValueError("a NUL character in the environment or in a path")
-    return b"".join(option + b"\0" for option in packed)
+    return packed
 
 
 def hand_over(name: str, data: bytes) -> int:

@@ -168,6 +168,15 @@ def page(query: Query) -> tuple[str, dict[str, Any]]:
     return f"SELECT {COLUMNS} FROM documents WHERE {' AND '.join(where)} ORDER BY {ordered} LIMIT :limit", given
 
 
+def statuses(kind: str, account: str, region: str, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The statement and parameters of the statuses of documents by name; few texts, whatever the number of names."""
+    padded = [*names, *[names[-1]] * ((1 << (len(names) - 1).bit_length()) - len(names))]
+    given: dict[str, Any] = {f"name{number}": name for number, name in enumerate(padded)}
+    listed = ", ".join(f":{each}" for each in given)
+    where = f"kind = :kind AND account = :account AND region = :region AND name IN ({listed})"
+    return f"SELECT name, status FROM documents WHERE {where}", given | {"kind": kind, "account": account, "region": region}
+
+
 def latest(kind: str, account: str, region: str, parents: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """The statement and parameters of when each parent's newest document of a kind was made: an end of an index each."""
     given: dict[str, Any] = {"kind": kind, "account": account, "region": region}

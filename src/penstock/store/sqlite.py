@@ -96,6 +96,9 @@ class SqliteReads:
     def count(self, query: Query) -> int:
         return int(self._run(*documents.count(query)).fetchone()[0])
 
+    def statuses(self, kind: str, account: str, region: str, names: Sequence[str]) -> dict[str, str]:
+        return dict(self._run(*documents.statuses(kind, account, region, names)).fetchall()) if names else {}
+
     def latest(self, kind: str, account: str, region: str, parents: Sequence[str]) -> dict[str, float]:
         rows = self._run(*documents.latest(kind, account, region, parents)).fetchall() if parents else []
         return {parent: created for parent, created in rows if created is not None}

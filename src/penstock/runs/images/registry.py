@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import re
 import sys
@@ -97,7 +98,7 @@ class LocalImages:
         self._slots = threading.Semaphore(2)
         self._heard: list[Callable[[str], None]] = []
         self._added: tuple[float, dict[str, dict[str, Any]]] = (0.0, {})
-        self._indexes = (time.monotonic(), read_indexes(self._environ))
+        self._packages: tuple[float, dict[str, str], list[str]] = (-math.inf, {}, [])
 
     def look(self, uri: str) -> Environment | None:
         """The environment if it is ready, None while it is being built (asking starts the building).
@@ -234,11 +235,12 @@ class LocalImages:
 
     def packages(self) -> tuple[dict[str, str], list[str]]:
         """Variables for pip and uv inside a sandbox, and the local folders they name."""
-        read, indexes = self._indexes
+        read, variables, folders = self._packages
         if time.monotonic() - read > INDEXES_S:
             indexes = read_indexes(self._environ)
-            self._indexes = (time.monotonic(), indexes)
-        return indexes.for_jobs(), indexes.folders()
+            variables, folders = indexes.for_jobs(), indexes.folders()
+            self._packages = (time.monotonic(), variables, folders)
+        return dict(variables), list(folders)
 
     def close(self) -> None:
         self._environments.close()

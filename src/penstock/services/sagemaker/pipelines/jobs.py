@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +61,9 @@ MAKERS = {
 }
 OUTCOMES = {"": "Succeeded", "Completed": "Succeeded", "Failed": "Failed", "TimedOut": "Failed", "Stopped": "Stopped"}
 """What a step becomes when what it made has this status; every other status means that it still runs."""
+
+
+ASKED_AT_ONCE = 400
 
 
 def name_job(execution: Document, step: Step, given: str | None = None, attempt: int = 1) -> str:
@@ -138,6 +142,21 @@ def find(call: Call, execution: Document, entry: dict[str, Any]) -> Document | N
     """The job of a begun step."""
     kind, name = entry["job"]
     return call.find(Ref(kind, execution.account, execution.region, name))
+
+
+def statuses(call: Call, execution: Document, entries: Iterable[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """The statuses of begun steps' jobs, as they are stored, by kind and name; of a job that is not there, nothing."""
+    names: dict[str, list[str]] = {}
+    for entry in entries:
+        kind, name = entry["job"]
+        names.setdefault(kind, []).append(name)
+    found: dict[tuple[str, str], str] = {}
+    for kind, each in names.items():
+        for at in range(0, len(each), ASKED_AT_ONCE):
+            part = each[at : at + ASKED_AT_ONCE]
+            told = call.app.store.statuses(kind, execution.account, execution.region, part)
+            found |= {(kind, name): status for name, status in told.items()}
+    return found
 
 
 def _prepare_package(call: Call, execution: Document, given: dict[str, Any]) -> None:
