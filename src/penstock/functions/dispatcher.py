@@ -284,19 +284,23 @@ class Dispatcher:
         """Starts a worker for an order (which may be served by another that is freed meanwhile)."""
         version = order.version.lstrip("$")
         run = f"{PREFIX}{order.account}.{order.region}.{order.function}.{version}.{secrets.token_hex(6)}"
+        cannot: Outcome | None = Outcome(refused=FAILED, message="We encountered an internal error. Please try again.")
         try:
             spec = await self._specify(order, run)
             worker = Worker(run, self._freed, self._broken)
             worker.log, worker.memory_mb = spec.instances[0].log, spec.env.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
             self._workers[run], self._pool_of[run] = worker, pool
             state = await asyncio.to_thread(self._runs.start, spec)
+            cannot = None
         except Refusal as why:
-            self._cannot(pool, run, Outcome(refused=why.code, message=why.message))
+            cannot = Outcome(refused=why.code, message=why.message)
         except OSError as why:
-            self._cannot(pool, run, Outcome(refused=FAILED, message=f"The function cannot be started: {why.strerror}"))
-        else:
-            if state.phase == WAITING:
-                self._make_room()
+            cannot = Outcome(refused=FAILED, message=f"The function cannot be started: {why.strerror}")
+        finally:  # whatever goes wrong, nobody waits for a worker that does not come
+            if cannot is not None:
+                self._cannot(pool, run, cannot)
+        if cannot is None and state.phase == WAITING:
+            self._make_room()
 
     async def _specify(self, order: Order, run: str) -> RunSpec:
         """Raises: Refusal."""
