@@ -315,3 +315,20 @@ def test_the_work_of_reading_grows_with_the_steps_and_not_with_their_square() ->
 def test_the_same_text_is_parsed_once() -> None:
     text = (DATA / "pipeline_v2_flowers.json").read_text()
     assert parse(text) is parse(str(text))
+
+
+# --- what the SDKs write
+def test_the_step_types_that_the_sdk_v3_brought_are_accepted() -> None:
+    """The data is what its classes write: a Callback and a ForEach step, one that depends on any outcome, EMR Serverless."""
+    found = parse((DATA / "pipeline_v3_steps.json").read_text())
+    assert {step.type for step in found.steps.values()} == {"Callback", "ForEach", "Cleanup", "EMRServerless", "EMR", "Fail"}
+    assert found.steps["After"].needs == ("Each",)
+    assert found.steps["Clean"].needs == ("Callback",)
+
+
+def test_a_step_for_the_case_of_a_failure_is_not_begun_after_a_success() -> None:
+    found = read(processing("A"), {**processing("B"), "DependsOn": [{"Step": "A", "Trigger": "Failed"}]})
+    assert found.steps["B"].unless == {"A"}
+    for wrong in ([{"Step": "A"}], [{"Step": "A", "Trigger": "Now"}], [3], "A"):
+        with pytest.raises(Malformed, match="The DependsOn of step 'B'"):
+            read(processing("A"), {**processing("B"), "DependsOn": wrong})

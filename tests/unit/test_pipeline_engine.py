@@ -474,6 +474,21 @@ def test_a_step_makes_an_endpoint_configuration_for_real(works: Works) -> None:
     assert described["ProductionVariants"][0]["ModelName"] == "m"
 
 
+def test_a_step_for_the_case_of_a_failure_is_passed_over_and_one_for_any_case_runs(works: Works) -> None:
+    works.create(pipeline(
+        processing("A"), {**processing("B"), "DependsOn": [{"Step": "A", "Trigger": "Failed"}]},
+        {**processing("C"), "DependsOn": [{"Step": "A", "Trigger": "Any"}]}, {**processing("D"), "DependsOn": ["B"]},
+    ))  # fmt: skip
+    arn = works.start()
+    works.look(arn)
+    works.end(arn, "A")
+    works.look(arn)
+    works.end(arn, "C")
+    works.look(arn)
+    assert works.statuses(arn) == {"A": "Succeeded", "C": "Succeeded"}
+    assert works.describe(arn)["PipelineExecutionStatus"] == "Succeeded"
+
+
 def test_a_job_stopped_by_somebody_else_fails_its_step(works: Works) -> None:
     works.create(pipeline(processing("A")))
     arn = works.start()

@@ -73,6 +73,8 @@ CHECK_TYPES = {
     "QualityCheck": ("DATA_QUALITY", "MODEL_QUALITY"),
     "ClarifyCheck": ("DATA_BIAS", "MODEL_BIAS", "MODEL_EXPLAINABILITY"),
 }
+TRIGGERS = ("Completed", "Failed", "Stopped", "Any")
+"""What must have become of a step that another depends on; without one it must have succeeded."""
 OUTPUT_TYPES = ("String", "Integer", "Boolean", "Float")
 MOST_OUTPUTS = 50
 
@@ -207,6 +209,40 @@ def check_arguments(name: str, kind: str, arguments: dict[str, Any]) -> None:
         operation, named = CREATED_BY[kind]
         for misfit in misfits("sagemaker", operation, arguments, lambda value: function_of(value) is not None, named):
             raise Malformed(f"Model Validation failed in step '{name}': {misfit}.")
+
+
+def read_depends(name: str, raw: dict[str, Any]) -> dict[str, str]:
+    """The steps that a step names in its DependsOn, and what must have become of each.
+
+    Raises: Malformed.
+    """
+    depends = raw.get("DependsOn") or []
+    read: dict[str, str] = {}
+    for item in depends if isinstance(depends, list) else [None]:
+        given = {"Step": item, "Trigger": TRIGGERS[0]} if isinstance(item, str) else item
+        if not isinstance(given, dict) or not isinstance(given.get("Step"), str) or given.get("Trigger") not in TRIGGERS:
+            raise Malformed(
+                f"The DependsOn of step '{name}' must be a list of step names, or of a 'Step' and a 'Trigger', one of "
+                f"{', '.join(TRIGGERS)}."
+            )
+        read[given["Step"]] = given["Trigger"]
+    return read
+
+
+def outside_of_each(value: Any) -> Any:
+    """What a ForEach step says without what only has a value within its body: the current item, a body step's outputs."""
+    if isinstance(value, dict):
+        get = value.get("Get")
+        if len(value) == 1 and isinstance(get, str) and get.startswith(("ForEach.", "IterationOutput.")):
+            return None
+        return {name: outside_of_each(inner) for name, inner in value.items()}
+    return [outside_of_each(inner) for inner in value] if isinstance(value, list) else value
+
+
+def names_in_each(raw: dict[str, Any]) -> set[str]:
+    """The names of the steps in a ForEach step's body."""
+    body = (raw.get("Arguments") or {}).get("ForEachBody")
+    return {str(step.get("Name")) for step in body if isinstance(step, dict)} if isinstance(body, list) else set()
 
 
 def check_policies(name: str, raw: dict[str, Any]) -> None:

@@ -66,6 +66,8 @@ class Step:
     """The step as it stands in the definition."""
     reads: frozenset[str] = frozenset()
     """Those of `needs` whose results its arguments refer to."""
+    unless: frozenset[str] = frozenset()
+    """Those of `needs` that must not succeed: it is for the case that they fail or are stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +199,7 @@ def _read_step(raw: dict[str, Any], branch: tuple[str, bool] | None) -> Step:
     checks.check_arguments(name, kind, arguments)
     checks.check_policies(name, raw)
     own = {"Conditions": arguments.get("Conditions") or []} if kind == "Condition" else raw
-    depends = raw.get("DependsOn") or []
-    if not isinstance(depends, list) or not all(isinstance(item, str) for item in depends):
-        raise Malformed(f"The DependsOn of step '{name}' must be a list of step names.")
+    depends = checks.read_depends(name, raw)
     needs = dict.fromkeys(depends)
     reads = dict.fromkeys(
         reference.name for reference in _refer(name, kind, own) if reference.kind in ("member", "file")
@@ -208,6 +208,7 @@ def _read_step(raw: dict[str, Any], branch: tuple[str, bool] | None) -> Step:
     return Step(
         name, kind, arguments, tuple(needs), branch, checks.read_files(name, raw, arguments),
         raw.get("DisplayName") or "", raw.get("Description") or "", raw, frozenset(reads),
+        frozenset(each for each, trigger in depends.items() if trigger in ("Failed", "Stopped")),
     )  # fmt: skip
 
 
@@ -215,7 +216,9 @@ def _refer(name: str, kind: str, own: dict[str, Any]) -> list[Reference]:
     try:
         if kind == "Condition":
             return [reference for condition in own["Conditions"] for reference in conditions.check(condition)]
-        return list(references(own))
+        found = list(references(checks.outside_of_each(own) if kind == "ForEach" else own))
+        inner = checks.names_in_each(own) if kind == "ForEach" else set()
+        return [reference for reference in found if reference.kind not in ("member", "file") or reference.name not in inner]
     except ValueError as why:
         raise Malformed(f"Step '{name}': {why}.") from None
 

@@ -47,8 +47,9 @@ DESCRIPTION_MOST = 3072
 def advance(call: Call, execution: Document) -> float | None:
     """One look at an execution.
 
-    Differs: after a step failed, no further step is begun; what waits for its next attempt goes on. Only what ran with
-    caching on is found again by the cache; its age counts from its end.
+    Differs: after a step failed, no further step is begun, those that depend on a failure (Trigger Failed or Any) neither; what
+        waits for its next attempt goes on. Only what ran with caching on is found again by the cache; its age counts from its
+        end.
     """
     if execution.status in ENDED:  # the look after the last one: nobody waits for it
         weave(call, execution)
@@ -238,6 +239,9 @@ class Look:
             if entry.get("status") != "Succeeded":
                 return True
         if not skipped.isdisjoint(step.needs):
+            skipped.add(step.name)
+            return True
+        if any(self.entries.get(need, {}).get("status") == "Succeeded" for need in step.unless):
             skipped.add(step.name)
             return True
         return any(
