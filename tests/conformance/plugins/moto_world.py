@@ -1,7 +1,8 @@
 """pytest plugin for moto's suite: the parts of moto's own world that the tests take for granted.
 
 Fake credentials in the environment are switched off; `localhost:5000`, written out in some tests, becomes the endpoint;
-calls of `/moto-api/…` stay here unless the server is a moto (`--moto-api`); SageMaker tests find the roles that they name.
+calls of `/moto-api/…` stay here unless the server is a moto (`--moto-api`); tests of SageMaker and Lambda find the roles that
+they name, or would make with a trust policy that is none.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ import requests
 from conformance import CALLS
 from moto.core.config import default_user_config
 
-ROLES = ("FakeRole", "FakeRoleTest")
+ROLES = {"test_sagemaker/": (("FakeRole", "/"), ("FakeRoleTest", "/")), "test_awslambda/": (("my-role", "/my-path/"),)}
 TRUST = {
     "Version": "2012-10-17",
-    "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "sagemaker.amazonaws.com"}}],
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": "sts:AssumeRole",
+            "Principal": {"Service": ["sagemaker.amazonaws.com", "lambda.amazonaws.com"]},
+        }
+    ],
 }
 send = requests.Session.request
 
@@ -45,11 +52,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if "test_sagemaker/" in item.nodeid:
-        iam = boto3.client("iam", "us-east-1")
-        for name in ROLES:
-            try:
-                iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
-            except Exception:  # it is there already, or the server will say so in the test itself
-                continue
-        CALLS.clear()
+    for folder, roles in ROLES.items():
+        if folder in item.nodeid:
+            _make(roles)
+
+
+def _make(roles: tuple[tuple[str, str], ...]) -> None:
+    iam = boto3.client("iam", "us-east-1")
+    for name, path in roles:
+        try:
+            iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument=json.dumps(TRUST))
+        except Exception:  # it is there already, or the server will say so in the test itself
+            continue
+    CALLS.clear()
