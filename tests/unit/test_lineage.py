@@ -172,3 +172,40 @@ def test_lineage_is_entered_once_and_an_execution_that_has_ended_stays_as_it_end
     works.look(arn)
     assert (works.document(arn).version, len(works("ListAssociations")["AssociationSummaries"])) == (before.version, count)
     assert (before.status, count) == ("Failed", 1)
+
+
+def recorded(**arguments: Any) -> dict[str, Any]:
+    return {"Name": "Record", "Type": "Lineage", "Arguments": arguments}
+
+
+def test_a_lineage_step_makes_what_it_asks_for_and_later_steps_read_its_arns(works: Works) -> None:
+    action = {"ActionName": {"Get": "Execution.PipelineExecutionId"}, "ActionType": "Training", "Source": {"SourceUri": "s3://b/model"}}
+    artifact = {"ArtifactName": "set", "ArtifactType": "DataSet", "Source": {"SourceUri": "s3://b/set"}}
+    between = {
+        "Source": {"Name": "set", "Type": "Artifact"}, "AssociationType": "ContributedTo",
+        "Destination": {"Name": {"Get": "Execution.PipelineExecutionId"}, "Type": "Action"},
+    }  # fmt: skip
+    told = {"Name": "Stop", "Type": "Fail", "Arguments": {"ErrorMessage": {"Get": "Steps.Record.ArtifactArns['set']"}}}
+    works.create(pipeline(recorded(Actions=[action], Artifacts=[artifact], Associations=[between]), told))
+    arn = works.start()
+    works.look(arn)
+    step, made = works.steps(arn)["Record"], arn.rpartition("/")[2]
+    assert step["StepStatus"] == "Succeeded"
+    lineage = step["Metadata"]["Lineage"]
+    assert lineage["ActionArns"] == {made: works("DescribeAction", ActionName=made)["ActionArn"]}
+    assert works.steps(arn)["Stop"]["FailureReason"] == lineage["ArtifactArns"]["set"]
+    (known,) = works("ListAssociations")["AssociationSummaries"]
+    assert lineage["Associations"] == [{"SourceArn": known["SourceArn"], "DestinationArn": known["DestinationArn"]}]
+
+
+def test_a_lineage_step_that_cannot_make_all_makes_nothing(works: Works) -> None:
+    artifact = {"ArtifactName": "set", "ArtifactType": "DataSet", "Source": {"SourceUri": "s3://b/set"}}
+    absent = {"Source": {"Name": "set", "Type": "Artifact"}, "Destination": {"Name": "nowhere", "Type": "Context"}}
+    works.create(pipeline(recorded(Artifacts=[artifact], Associations=[absent])))
+    arn = works.start()
+    works.look(arn)
+    told = works.steps(arn)["Record"]["FailureReason"]
+    assert told.startswith("ClientError: Failed to invoke sagemaker:DescribeContext. Error Details: ")
+    assert works("ListArtifacts")["ArtifactSummaries"] == []
+    code, told = refused(lambda: works.create(pipeline(recorded(Models=[])), "Wrong"))
+    assert (code, "must be some of Actions, Artifacts, Associations, Contexts" in told) == ("ValidationException", True)

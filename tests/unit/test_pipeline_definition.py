@@ -231,7 +231,7 @@ def test_a_reference_may_stand_for_a_list_or_a_required_structure() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["EMR", "EMRServerless", "AutoML", "Endpoint", "Lineage", "ForEach"],
+    ["EMR", "EMRServerless", "AutoML", "Endpoint", "ForEach"],
 )
 def test_steps_of_types_that_are_not_run_yet_are_accepted(kind: str) -> None:
     arguments = {"Anything": {"A": "b"}}

@@ -435,7 +435,7 @@ def test_a_property_file_that_cannot_be_read_fails_the_gate_and_says_what_is_the
     ("EMRServerless", "ClientError: A step of the type EMRServerless needs Amazon EMR Serverless, which is not on this machine: "
                       "Penstock does not run it."),
     ("Endpoint", "ClientError: A step of the type Endpoint is not run yet: Penstock serves no endpoints yet."),
-    ("Lineage", "ClientError: A step of the type Lineage is not run yet."),
+    ("ForEach", "ClientError: A step of the type ForEach is not run yet."),
 ])  # fmt: skip
 def test_a_step_of_a_type_that_is_not_run_is_taken_in_a_definition_and_fails_at_once(works: Works, kind: str, told: str) -> None:
     works.create(pipeline({"Name": "Other", "Type": kind, "Arguments": {"ClusterId": "j-1"}}))

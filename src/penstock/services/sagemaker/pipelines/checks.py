@@ -46,12 +46,12 @@ PARAMETER_TYPES = {
 MAX_DEPTH = 100
 EXECUTED = frozenset({
     "Processing", "Training", "Tuning", "Transform", "Model", "RegisterModel", "EndpointConfig", "Callback", "Lambda", "Condition",
-    "Fail",
+    "Fail", "Lineage",
 })  # fmt: skip
 TYPES = EXECUTED | {
     "QualityCheck", "ClarifyCheck", "EMR", "EMRServerless", "AutoML", "Endpoint",
     "InferenceComponent", "BedrockCustomModel", "BedrockCustomModelDeployment",
-    "BedrockModelImport", "BedrockProvisionedModelThroughput", "Lineage", "NotebookJob", "Job", "Athena", "Cleanup",
+    "BedrockModelImport", "BedrockProvisionedModelThroughput", "NotebookJob", "Job", "Athena", "Cleanup",
     "ForEach", "HubContent",
 }  # fmt: skip
 
@@ -67,6 +67,8 @@ NOT_YET = {
     "Endpoint": "Penstock serves no endpoints yet", "InferenceComponent": "Penstock serves no endpoints yet",
 }  # fmt: skip
 """Types of steps that are to come, and what they wait for."""
+LINEAGE = frozenset({"Actions", "Artifacts", "Contexts", "Associations"})
+"""What a Lineage step may ask for."""
 BARE = frozenset({"Callback", "Lambda"})
 """Types of steps that may do without arguments."""
 CHECK_TYPES = {
@@ -193,6 +195,8 @@ def check_arguments(name: str, kind: str, arguments: dict[str, Any]) -> None:
     for path in REQUIRED.get(kind, ()):
         if _member(arguments, path) is None:
             raise Malformed(f"Step '{name}' is missing the required argument '{path}'.")
+    if kind == "Lineage" and not (arguments and set(arguments) <= LINEAGE):
+        raise Malformed(f"The arguments of step '{name}' must be some of {', '.join(sorted(LINEAGE))}, and nothing else.")
     if kind == "Model" and not (arguments.get("PrimaryContainer") or arguments.get("Containers")):
         raise Malformed(f"Step '{name}' is missing the required argument 'PrimaryContainer' or 'Containers'.")
     if kind == "RegisterModel" and not (

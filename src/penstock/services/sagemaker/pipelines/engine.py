@@ -12,7 +12,7 @@ from typing import Any
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker import faults
-from penstock.services.sagemaker.pipelines import callbacks, conditions, jobs, lambdas, retries
+from penstock.services.sagemaker.pipelines import callbacks, conditions, jobs, lambdas, records, retries
 from penstock.services.sagemaker.pipelines.cache import Cache, Verdict
 from penstock.services.sagemaker.pipelines.checks import EXECUTED, FOREIGN, NOT_YET
 from penstock.services.sagemaker.pipelines.definition import Definition, Step
@@ -258,6 +258,8 @@ class Look:
             self.ask(step)
         elif step.type == lambdas.TYPE:
             self.invoke(step)
+        elif step.type == records.TYPE:
+            self.record(step)
         elif step.type in EXECUTED:
             self.make(step)
         else:
@@ -333,6 +335,21 @@ class Look:
         invoked = lambdas.begin(self.call, self.execution, step, arguments, attempt)
         job = [invoked.kind, invoked.name]
         self.write(step.name, "Executing", lambdas.metadata(invoked), job=job, verdict=verdict)
+
+    def record(self, step: Step) -> None:
+        """Enters what a Lineage step asks for."""
+        try:
+            arguments = resolve(step.arguments, StepScope(self.call, self.execution, self.definition.steps))
+            faults.refuse(self.call, step.name)
+            made = records.enter(self.call, arguments)
+        except Unresolved as why:
+            self.end(step.name, "Failed", f"ClientError: {why}")
+            return
+        except ServiceError as fault:
+            self.fail(step, f"ClientError: {fault.message}", retries.kind_of_error(fault))
+            return
+        self.write(step.name, "Succeeded", {"Lineage": made})
+        self.entries[step.name]["outputs"] = made
 
     def make(self, step: Step) -> None:
         """Makes a step's job, model or package."""

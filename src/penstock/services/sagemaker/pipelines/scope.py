@@ -84,6 +84,8 @@ class StepScope(StartScope):
             raise Unresolved(f"The step '{step}' has not succeeded")
         if "outcome" in entry:
             return {"Outcome": entry["outcome"]}
+        if "outputs" in entry:
+            return dict(entry["outputs"])
         job = jobs.find(self.call, self.execution, entry) if "job" in entry else None
         if job is None:
             raise Unresolved(f"What step '{step}' made is not there any more")

@@ -98,7 +98,7 @@ def _reuse(call: Call, execution: Document, source: Document, definition: Defini
     """Enters a step's result in the source as this execution's own."""
     step, body = definition.steps[name], execution.body
     known = source.body["_steps"][name]
-    body["_steps"][name] = {member: known[member] for member in ("status", "job", "outcome") if member in known}
+    body["_steps"][name] = {member: known[member] for member in ("status", "job", "outcome", "outputs") if member in known}
     body["_begun"] += 1
     before = call.find(Ref(STEP.kind, source.account, source.region, f"{source.name}/{name}"))
     shown = {

@@ -57,7 +57,7 @@ EXECUTION = Resource(
     _version      the name of the version's document
     _parameters   every parameter's value, typed
     _steps        what became of each step that was begun: {name: {"status", "began", "attempt", "job": [kind, name],
-                  "outcome", "retries": {policy: how often}, "due": when it tries again}}
+                  "outcome", "outputs" of a Lineage step, "retries": {policy: how often}, "due": when it tries again}}
     _begun        how many steps were begun: the rank of the next
     _attempt      how often the execution was retried
     _selected     the steps that are part of it, where some were selected
