@@ -332,3 +332,28 @@ def test_a_step_for_the_case_of_a_failure_is_not_begun_after_a_success() -> None
     for wrong in ([{"Step": "A"}], [{"Step": "A", "Trigger": "Now"}], [3], "A"):
         with pytest.raises(Malformed, match="The DependsOn of step 'B'"):
             read(processing("A"), {**processing("B"), "DependsOn": wrong})
+
+
+@pytest.mark.parametrize(("kind", "text"), [
+    ("Float", "nan"), ("Float", "inf"), ("Float", "1e400"), ("Float", "1_0"), ("Float", ""), ("Integer", "9999999999999999999"),
+    ("Integer", "1.0"), ("Boolean", "1"),
+])  # fmt: skip
+def test_what_is_no_value_of_a_parameters_type_is_refused(kind: str, text: str) -> None:
+    found = read(Parameters=[{"Name": "P", "Type": kind}])
+    with pytest.raises(Malformed):
+        found.values({"P": text})
+
+
+def test_numbers_that_json_does_not_have_are_no_definition() -> None:
+    for text in ("NaN", "Infinity", "1e999"):
+        with pytest.raises(Malformed, match="Malformed JSON"):
+            parse(f'{{"Version": "2020-12-01", "Parameters": [{{"Name": "P", "Type": "Float", "DefaultValue": {text}}}], "Steps": []}}')
+    with pytest.raises(Malformed, match="is no Integer"):
+        read(Parameters=[{"Name": "P", "Type": "Integer", "DefaultValue": 1 << 64}])
+
+
+def test_a_number_may_have_choices_too() -> None:
+    found = read(Parameters=[{"Name": "P", "Type": "Integer", "DefaultValue": 1, "EnumValues": ["1", "2"]}])
+    assert found.values({"P": "2"}) == {"P": 2}
+    with pytest.raises(Malformed, match="not one of"):
+        found.values({"P": "3"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,17 +26,20 @@ class Kind:
 
 
 def _read_float(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII):
         return None
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+LARGEST = (1 << 63) - 1
 
 
 PARAMETER_TYPES = {
     "String": Kind(lambda value: isinstance(value, str), str),
     "Integer": Kind(
-        lambda value: isinstance(value, int) and not isinstance(value, bool),
-        lambda text: int(text) if re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII) else None,
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST,
+        lambda text: int(text) if re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII) and abs(int(text)) <= LARGEST else None,
     ),
     "Float": Kind(lambda value: isinstance(value, (int, float)) and not isinstance(value, bool), _read_float),
     "Boolean": Kind(

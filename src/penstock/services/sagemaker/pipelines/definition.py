@@ -6,6 +6,7 @@ Every fault that can be known before a run is found here, told with the step's n
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 
 from penstock.services.sagemaker.pipelines import checks, conditions
 from penstock.services.sagemaker.pipelines.checks import Malformed
-from penstock.services.sagemaker.pipelines.expressions import VARIABLES, Reference, references
+from penstock.services.sagemaker.pipelines.expressions import VARIABLES, Reference, references, to_text
 
 VERSION = "2020-12-01"
 MAX_BYTES = 10 << 20
@@ -40,7 +41,7 @@ class Parameter:
         value = checks.PARAMETER_TYPES[self.type].read(text)
         if value is None:
             raise Malformed(f"Unexpected type for parameter '{self.name}'. Expected {self.type} but found '{text}'.")
-        if self.choices and value not in self.choices:
+        if self.choices and to_text(value) not in self.choices:
             raise Malformed(
                 f"Parameter '{self.name}' has the value '{text}', which is not one of [{', '.join(self.choices)}]."
             )
@@ -106,7 +107,7 @@ def parse(text: str) -> Definition:
     if len(text) > MAX_BYTES:
         raise Malformed(f"The pipeline definition is too long (length: {len(text)}, maximum allowed: {MAX_BYTES}).")
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except ValueError as why:
         raise Malformed(f"Malformed JSON: {why}") from None
     except RecursionError:
@@ -126,6 +127,16 @@ def parse(text: str) -> Definition:
     experiment = raw.get("PipelineExperimentConfig")
     _check_experiment(experiment, parameters)
     return Definition(parameters, steps, order, experiment)
+
+
+def _no_number(text: str) -> float:
+    """Raises: ValueError, for NaN and Infinity: JSON has none, and nothing could keep them."""
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
 
 
 # --- parameters
@@ -158,7 +169,7 @@ def _read_parameter(raw: Any) -> Parameter:
         raise Malformed(f"The default value of parameter '{name}' is no {raw['Type']}: {json.dumps(default)[:100]}.")
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         raise Malformed(f"The EnumValues of parameter '{name}' must be a list of texts.")
-    if choices and default is not None and default not in choices:
+    if choices and default is not None and to_text(default) not in choices:
         raise Malformed(
             f"The default value '{default}' of parameter '{name}' is not one of its EnumValues [{', '.join(choices)}]."
         )
