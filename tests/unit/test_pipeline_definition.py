@@ -357,3 +357,10 @@ def test_a_number_may_have_choices_too() -> None:
     assert found.values({"P": "2"}) == {"P": 2}
     with pytest.raises(Malformed, match="not one of"):
         found.values({"P": "3"})
+
+
+def test_the_step_types_of_the_sdk_v2_are_accepted() -> None:
+    """The data is what its classes write: Callback, Lambda, EMR, QualityCheck, ClarifyCheck and AutoML steps, and conditions."""
+    found = parse((DATA / "pipeline_v2_steps.json").read_text())
+    kinds = {"Callback", "Lambda", "EMR", "QualityCheck", "ClarifyCheck", "AutoML", "Condition", "Fail"}
+    assert {step.type for step in found.steps.values()} == kinds
