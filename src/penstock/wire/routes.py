@@ -71,7 +71,12 @@ class Router:
             found = self._by_cbor_path(request.path, names)
             if found is not None:
                 return found
-        return self._by_action(request, names) or self._by_path(request, names, signing_name)
+        try:
+            return self._by_action(request, names) or self._by_path(request, names, signing_name)
+        except Malformed as wrong:
+            if signing_name is None or "s3" in names:
+                raise
+            raise Unroutable(names[0], str(wrong), "SerializationException", 400) from None
 
     def service_of_host(self, labels: str) -> str | None:
         """Gives the service that a host's name begins with ("api.sagemaker.us-east-1"); None for one that is not served."""
