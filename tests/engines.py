@@ -17,7 +17,7 @@ import pytest
 
 from penstock import Refused
 
-IMAGE = "penstock-test-python"
+IMAGE = f"penstock-test-python-{os.getpid()}"
 PYTHON = "/usr/bin/python3"
 LEFT_OUT = ("__pycache__", "/test", "dist-packages", "/idlelib", "/lib2to3", "/ensurepip", "/config-3", "/tkinter", "/pydoc_data")
 START_S = 60.0
@@ -53,6 +53,8 @@ def engine(folder: Path, program: str = "") -> Iterator[str]:
         return
     add_image(address, folder, program)
     yield address
+    with daemon.reach(address).client() as client:
+        client.remove_image(IMAGE, force=True)
 
 
 @contextmanager

@@ -317,7 +317,7 @@ class TestDocker(ExecutorContract):
 
     def test_writes_without_end_are_told_as_their_reason(self, executor: Any, watch: Watcher) -> None:
         spec = self.spec("disk", disk_bytes=32 << 20)
-        spec.command[-1] = "import time\nopen('/tmp/large', 'wb').write(bytes(1 << 20) * 48)\ntime.sleep(600)"
+        spec.command[-1] = "import time\nopen('/large', 'wb').write(bytes(1 << 20) * 48)\ntime.sleep(600)"
         executor.start(spec)
         state = watch.wait("disk", ENDED)
         assert (state.reason, state.message) == ("disk", "It wrote more than 32 MiB.")

@@ -32,7 +32,8 @@ DRAIN_S = 10.0
 """What the last lines of an ended container have to come."""
 TRIES, TRY_S = 60, 1.0
 """How often an engine that does not answer is asked again what became of a container."""
-LOST_CODE, STOPPED_CODE = 137, 143
+LOST_CODE = KILLED_CODE = 137
+STOPPED_CODE = 143
 ROOTS = ("", "0", "root")
 
 
@@ -191,11 +192,12 @@ class ContainerAttempt(Attempt):
             self.selector.register(contained.ended, selectors.EVENT_READ, lambda: self._reap(program, contained.ended))
             program.drained = True
             return
-        frames = self.daemon.client(None).attach(contained.container, stdout=True, stderr=True, stream=True)
-        contained.pumping = _begin("output", _pump, frames, program.pump.writing)
         self.selector.register(program.pump.reading, selectors.EVENT_READ, lambda: self._pump(program))
         self.selector.register(contained.ended, selectors.EVENT_READ, lambda: self._reap(program, contained.ended))
         try:
+            # Before the start, or the first lines are lost; Podman makes the program's world here already.
+            frames = self.daemon.client(None).attach(contained.container, stdout=True, stderr=True, stream=True)
+            contained.pumping = _begin("output", _pump, frames, program.pump.writing)
             self.client.start(contained.container)
         except APIError as fault:
             program.made = False
@@ -240,13 +242,16 @@ class ContainerAttempt(Attempt):
         self.selector.unregister(contained.ended)
         if not contained.state:
             program.pump.note("penstock: the container is gone; something else removed it.")
-        if contained.pumping is not None and contained.pumping.is_alive() and not program.drained:
+        if (contained.pumping is None or contained.pumping.is_alive()) and not program.drained:
             self.selector.unregister(program.pump.reading)
             program.pump.finish()
             program.drained = True
         assert isinstance(program.cell, OwnCell)
-        program.cell.out_of_memory = bool(contained.state.get("OOMKilled"))
-        self._note_end(program, int(contained.state.get("ExitCode", LOST_CODE)))
+        code = int(contained.state.get("ExitCode", LOST_CODE))
+        # Podman does not always see it; a SIGKILL that nobody here sent is the kernel's.
+        unasked = self.daemon.podman and code == KILLED_CODE and bool(contained.state) and not self.reason and not self.failed
+        program.cell.out_of_memory = bool(contained.state.get("OOMKilled")) or unasked
+        self._note_end(program, code)
 
     def _send_term(self, program: Program) -> bool:
         return program.pid != 0 and _hears_term(program.pid) and self._signal(program, "SIGTERM")
@@ -330,6 +335,9 @@ def _await_end(daemon: Daemon, contained: Contained) -> None:
         try:
             client.wait(contained.container, timeout=None)
             found = client.inspect_container(contained.container)["State"]
+            if found.get("ExitCode") == KILLED_CODE:  # maybe since somebody removes it, who is not done yet
+                time.sleep(TRY_S)
+                found = client.inspect_container(contained.container)["State"]
             if not found.get("Running"):
                 contained.state = found
                 break
