@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,9 @@ def test_an_image_in_no_store_is_refused_with_the_command_that_brings_it(boto: B
         begin(boto, "none", image="nobody/knows:1")
 
 
+long = pytest.mark.skipif("PENSTOCK_TEST_DOCKER" not in os.environ, reason="it takes a while: `make docker` runs it")
+
+
 def containers(family: Family) -> list[str]:
     from penstock.runs.docker import daemon
 
@@ -159,9 +163,11 @@ def containers(family: Family) -> list[str]:
         return [each["State"] for each in client.containers(all=True, filters={"label": f"penstock.runs={family.data}/runs"})]
 
 
+@long
 def test_a_container_outlives_the_server_and_is_stopped_and_removed_by_the_next(contained: Family, boto: Boto) -> None:
     begin(boto, "holds", hold="yes")
     while "holding" not in "".join(_lines(boto, "holds")):
+        time.sleep(0.1)
         told = boto("sagemaker").describe_training_job(TrainingJobName="holds")
         assert told["TrainingJobStatus"] == "InProgress", told["FailureReason"]
     assert contained.penstock("down").returncode == 0
@@ -172,8 +178,10 @@ def test_a_container_outlives_the_server_and_is_stopped_and_removed_by_the_next(
     again("sagemaker").stop_training_job(TrainingJobName="holds")
     assert ended(again, "holds")["TrainingJobStatus"] == "Stopped"
     assert logged(again, "holds")[-1] == "told to end"
+    deadline = time.monotonic() + 60
     while containers(contained):
-        pass
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     again.close()
 
 
@@ -190,12 +198,14 @@ def test_doctor_names_the_engine(contained: Family) -> None:
     assert os.environ["PENSTOCK_DOCKER"] in found["containers"]["sentence"]
 
 
+@long
 def test_what_is_removed_from_outside_is_told(contained: Family, tmp_path: Path) -> None:
     from penstock.runs.docker import daemon
 
     boto = contained.boto()
     begin(boto, "gone", hold="yes")
     while "holding" not in "".join(_lines(boto, "gone")):
+        time.sleep(0.1)
         assert boto("sagemaker").describe_training_job(TrainingJobName="gone")["TrainingJobStatus"] == "InProgress"
     labels = ["penstock.part=program", f"penstock.runs={contained.data}/runs"]
     with daemon.reach(os.environ["PENSTOCK_DOCKER"]).client() as client:
