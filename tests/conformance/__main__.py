@@ -161,13 +161,13 @@ def sdk(kind: str, args: argparse.Namespace, server: Server, folder: Path) -> tu
     env["PATH"] = os.pathsep.join([str(Path(python).parent), env["PATH"]])  # the suites run `python -m build`
     role = [python, str(suite.PLUGINS / "role.py"), "SageMakerRole", region]
     env |= json.loads(subprocess.run(role, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    image = function_image(server, python, folder)
     options = ["-p", "sdk_world", f"--rootdir={args.source.resolve()}", "--longest-sleep=10", "-W", "ignore"]
-    options.append(f"--function-image={image}")
     groups: dict[tuple[str, str], Group] = {}
     for section, file, node in read_sections(Path(__file__).with_name(f"sdk_{version}.txt")):
         if (not args.groups or section in args.groups) and (not args.only or any(word in node for word in args.only)):
             groups.setdefault((section, file), Group(section, [file])).ids.append(node)
+    if any("function" in section for section, _ in groups):
+        options.append(f"--function-image={function_image(server, python, folder)}")
     return list(groups.values()), setting_of(args, python, env, options, 600)
 
 
@@ -175,8 +175,10 @@ VERSIONS = """
 import sys
 from importlib.metadata import distributions
 print("%d.%d" % sys.version_info[:2])
-for one in sorted({f"{each.name}=={each.version}" for each in distributions() if each.name.startswith("sagemaker")}):
-    print(one)
+known = {each.name: each.version for each in distributions()}
+names = ("sagemaker-core", "sagemaker-mlops") if "sagemaker-core" in known and known["sagemaker"] > "3" else ("sagemaker",)
+for name in names:
+    print(f"{name}=={known[name]}")
 """
 
 
