@@ -258,6 +258,11 @@ def test_a_presigned_url_of_the_old_form_ends(s3: Any, bucket: str) -> None:
         assert (answer.code, b"Request has expired" in answer.read()) == (403, True)
 
 
+def test_an_empty_continuation_token_is_refused(s3: Any, bucket: str) -> None:
+    with pytest.raises(ClientError, match="The continuation token provided is incorrect"):
+        s3.list_objects_v2(Bucket=bucket, ContinuationToken="")
+
+
 def test_metadata_in_a_presigned_url_of_the_old_form_is_kept(s3: Any, bucket: str) -> None:
     url = s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "k", "Metadata": {"venue": "a b"}})
     typed = {"content-type": ""}  # urllib would name one, which is not what was signed

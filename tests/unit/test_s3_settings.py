@@ -159,6 +159,12 @@ def test_filters_may_keep_notifications_apart(s3: Any) -> None:
         )
 
 
+def test_a_lifecycle_filter_of_several_conditions_needs_its_and(s3: Any) -> None:
+    rule = {"Status": "Enabled", "Expiration": {"Days": 1}, "Filter": {"Prefix": "a", "Tag": {"Key": "k", "Value": "v"}}}
+    with refused("MalformedXML"):
+        s3("PutBucketLifecycleConfiguration", LifecycleConfiguration={"Rules": [rule]})
+
+
 def test_a_lifecycle_rule_without_an_id_gets_one(s3: Any) -> None:
     s3("PutBucketLifecycleConfiguration", LifecycleConfiguration={"Rules": [RULE | {"ID": None}]})
     assert s3("GetBucketLifecycleConfiguration")["Rules"][0]["ID"]

@@ -136,6 +136,8 @@ def lifecycle(call: Call, bucket: Document, value: dict[str, Any]) -> dict[str, 
     for rule in given:
         if rule.get("Status") not in ("Enabled", "Disabled") or ("Filter" in rule) == ("Prefix" in rule):
             raise malformed()
+        if len(rule.get("Filter") or {}) > 1:  # several conditions stand in its And
+            raise malformed()
         if not any(rule.get(action) for action in ACTIONS):
             raise refused("At least one action needs to be specified in a rule")
         _check_expiration(rule.get("Expiration") or {})

@@ -17,7 +17,7 @@ def list_objects_v2(call: Call) -> dict[str, Any]:
     bucket = state.bucket_of(call)
     params = call.params
     after = params.get("StartAfter") or ""
-    if token := params.get("ContinuationToken"):
+    if (token := params.get("ContinuationToken")) is not None:
         after = max(after, _place(token))
     page, size = _walk(call, bucket, after)
     contents = _contents(bucket, page, with_owner=bool(params.get("FetchOwner")))
