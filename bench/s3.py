@@ -55,7 +55,7 @@ def measure(family: Family, peers: bool) -> list[Row]:
             rows.append(
                 Row(f"{what} of 4 KB, 8 connections", "per s", ours[at], rates[at], name, budgets.get(name, ""), True)
             )
-    return [*rows, *large(family), copied(family), listed(family, url, keys), *beside(family, url, keys)]
+    return [*rows, *large(family), copied(family), listed(family, url, keys), *beside(family, url, keys, peers)]
 
 
 # --- small objects
@@ -215,25 +215,63 @@ def drive_once(url: str, requests: list[bytes]) -> None:
 # --- the control plane beside it
 
 
-def beside(family: Family, url: str, keys: tuple[str, str]) -> list[Row]:
-    """p99 of signed DescribeModel over one connection: idle, and while S3 is loaded by another process at 8 connections."""
+SPIN = (sys.executable, "-c", "print(1, flush=True)\nwhile True: pass")
+
+
+def beside(family: Family, url: str, keys: tuple[str, str], peers: bool) -> list[Row]:
+    """p99 of signed DescribeModel over one connection: idle, and while other processes load S3.
+
+    And while they load the machine alone, by what asks nothing of Penstock: a loop on each core, the same uploads to s3rver. What is
+    measured there is the machine's own, on which the loads and the one who measures run, too.
+    """
     family.client("sagemaker").create_model(
         ModelName="beside", ExecutionRoleArn=family.keys["role_arn"], **control.BODY
     )
     describe = [control.signed(url, keys, "DescribeModel", {"ModelName": "beside"})]
-    idle = drive(url, describe, SECONDS, 1).percentile(0.99)
-    rows = []
-    for what, work in (("4 KB GETs and PUTs", "small"), ("256 MB uploads", "large")):
-        command = [sys.executable, "-m", "bench.s3", url, *keys, work]
-        loading = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert loading.stdout is not None
-        loading.stdout.readline()  # it began
-        loaded = drive(url, describe, 2 * SECONDS, 1).percentile(0.99)
-        loading.terminate()
-        loading.wait()
-        loading.stdout.close()
-        rows.append(Row(f"p99 of DescribeModel beside {what}", "ms", 1000 * loaded, 1000 * idle, "idle p99", "<= 3 x"))
-    return rows
+    ours = [sys.executable, "-m", "bench.s3", url, *keys]
+    with contextlib.ExitStack() as opened:
+        loads = {
+            "4 KB GETs and PUTs": [[*ours, "small"]],
+            "256 MB uploads": [[*ours, "large"]],
+            "a loop on each core, no request to us": [[*SPIN]] * (os.cpu_count() or 1),
+        }
+        if peers:
+            peer = opened.enter_context(s3rver())
+            client_of(peer, ("S3RVER", "S3RVER")).create_bucket(Bucket="bench")
+            theirs = [sys.executable, "-m", "bench.s3", peer, "S3RVER", "S3RVER", "large"]
+            loads["256 MB uploads to s3rver, no request to us"] = [theirs]
+        idle: list[float] = []
+        loaded: dict[str, list[float]] = {what: [] for what in loads}
+        for _ in range(TIMES):  # they take turns, so that what else the machine does meets all of them
+            idle.append(drive(url, describe, SECONDS / 2, 1).percentile(0.99))
+            for what, commands in loads.items():
+                with loading(commands):
+                    loaded[what].append(drive(url, describe, SECONDS / 2, 1).percentile(0.99))
+    calm = 1000 * statistics.median(idle)
+    return [
+        Row(
+            f"p99 of DescribeModel beside {what}", "ms", 1000 * statistics.median(seconds), calm, "idle p99",
+            "the machine's own" if "no request to us" in what else "<= 3 x",
+        )
+        for what, seconds in loaded.items()
+    ]  # fmt: skip
+
+
+@contextmanager
+def loading(commands: list[list[str]]) -> Iterator[None]:
+    """Processes that load something, once each has said that it began."""
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    try:
+        for each in running:
+            assert each.stdout is not None
+            each.stdout.readline()
+        yield
+    finally:
+        for each in running:
+            each.terminate()
+            each.wait()
+            assert each.stdout is not None
+            each.stdout.close()
 
 
 def keep_loading(url: str, access_key: str, secret: str, work: str) -> None:
@@ -244,13 +282,14 @@ def keep_loading(url: str, access_key: str, secret: str, work: str) -> None:
         for n in range(KEYS)
         for method in ("GET", "PUT")
     ]
-    print("began", flush=True)
     while work == "small":
+        print("began", flush=True)
         drive(url, requests, 60.0)
     s3 = client_of(url, keys)
     with tempfile.NamedTemporaryFile() as file:
         file.write(os.urandom(1 << 20) * (BIG_BYTES >> 20))
         file.flush()
+        print("began", flush=True)
         while True:
             s3.upload_file(file.name, "bench", "beside")
 

@@ -375,3 +375,16 @@ def test_a_lifecycle_rule_shortens_the_patience(world: Any, s3: Any, monkeypatch
     collect_all(world)
     left = [upload["UploadId"] for upload in s3("ListMultipartUploads")["Uploads"]]
     assert (short in left, long in left) == (False, True)
+
+
+def test_the_parts_of_an_object_are_kept_from_the_collector_once_its_first_bytes_are_read(world: Any, s3: Any) -> None:
+    upload, parts = begin(s3, FIRST, SECOND)
+    s3("CompleteMultipartUpload", UploadId=upload, MultipartUpload={"Parts": parts})
+    second = world.app.blobs.path(hashlib.sha256(SECOND).hexdigest())
+    os.utime(second, (0, 0))
+    body = iter(s3("GetObject")["Body"])
+    read = next(body)
+    assert os.stat(second).st_mtime == 0  # a read of ten thousand parts begins with its first byte
+    read += next(body)
+    assert os.stat(second).st_mtime > 0
+    assert read + b"".join(body) == FIRST + SECOND

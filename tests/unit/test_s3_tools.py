@@ -47,7 +47,7 @@ def run(command: list[Any], client: Boto, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_cli_syncs_a_folder_both_ways_and_only_what_changed(client: Boto, bucket: str, tmp_path: Path) -> None:
+def test_the_cli_copies_a_large_file_and_syncs_a_folder_both_ways_and_only_what_changed(client: Boto, bucket: str, tmp_path: Path) -> None:
     def aws(*arguments: Any) -> str:
         return run([clients.environment("cli") / "bin" / "aws", "s3", *arguments], client, tmp_path)
 
@@ -57,6 +57,8 @@ def test_the_cli_syncs_a_folder_both_ways_and_only_what_changed(client: Boto, bu
         (tmp_path / "up" / name).write_bytes(data)
         os.utime(tmp_path / "up" / name, (1e9, 1e9))  # S3 tells whole seconds: a file of this second would seem newer
     assert aws("sync", "up", f"s3://{bucket}/x").count("upload:") == 3
+    aws("cp", f"s3://{bucket}/x/big", "back")  # both ways in several parts at once
+    assert (tmp_path / "back").read_bytes() == files["big"]
     (tmp_path / "up" / "a.txt").write_bytes(b"changed")
     (tmp_path / "up" / "big").unlink()
     told = aws("sync", "--delete", "up", f"s3://{bucket}/x")

@@ -137,8 +137,6 @@ def read_row(blobs: Blobs, row: ObjectRow, start: int = 0, length: int | None = 
     wanted = rules.cut([part.size_bytes for part in row.parts], start, length)
     if not wanted:
         return b""
-    for index, _, _ in wanted[1:]:
-        blobs.touch(row.parts[index].sha256)  # opened later: an overwrite must not take it away while we read
     index, begin, size_bytes = wanted[0]
     first = blobs.read(row.parts[index].sha256, begin, size_bytes)
     return first if len(wanted) == 1 else _read_on(blobs, row.parts, first, wanted[1:])
@@ -147,6 +145,13 @@ def read_row(blobs: Blobs, row: ObjectRow, start: int = 0, length: int | None = 
 def _read_on(
     blobs: Blobs, parts: list[Part], first: Iterator[bytes], wanted: list[tuple[int, int, int]]
 ) -> Iterator[bytes]:
+    """The chunks of several parts; what is opened later is touched after the first, out of the event loop.
+
+    An overwrite must not take a part away while we read the ones before it.
+    """
+    yield next(first)
+    for sha256 in dict.fromkeys(parts[index].sha256 for index, _, _ in wanted):
+        blobs.touch(sha256)
     yield from first
     for index, begin, size_bytes in wanted:
         yield from blobs.read(parts[index].sha256, begin, size_bytes)
