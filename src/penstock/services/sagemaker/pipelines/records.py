@@ -26,24 +26,22 @@ def enter(call: Call, arguments: dict[str, Any]) -> dict[str, Any]:
                 arn = _ask(call, f"Create{noun}", given)[f"{noun}Arn"]
                 made.setdefault(f"{noun}Arns", {})[given.get(f"{noun}Name") or given["Source"]["SourceUri"]] = arn
         for given in arguments.get("Associations") or []:
-            ends = {f"{side}Arn": _arn(call, given.get(side), made) for side in ("Source", "Destination")}
+            ends = {f"{side}Arn": _arn(given.get(side), made) for side in ("Source", "Destination")}
             kind = {"AssociationType": given["AssociationType"]} if "AssociationType" in given else {}
             made.setdefault("Associations", []).append(_ask(call, "AddAssociation", {**ends, **kind}))
     return made
 
 
-def _arn(call: Call, given: Any, made: dict[str, Any]) -> str:
-    """The ARN of an association's end: given, or of an entity that is named; what the step makes itself comes first."""
+def _arn(given: Any, made: dict[str, Any]) -> str:
+    """The ARN of an association's end: given, or of an entity of the step's own, by its name and type."""
     if isinstance(given, dict) and isinstance(given.get("Arn"), str):
         return str(given["Arn"])
     if not isinstance(given, dict) or given.get("Type") not in NOUNS.values() or not isinstance(given.get("Name"), str):
         raise invalid("An association's Source and Destination need an Arn, or a Name and a Type: Action, Artifact or Context.")
     noun, name = given["Type"], given["Name"]
-    if name in made.get(f"{noun}Arns", {}):
-        return str(made[f"{noun}Arns"][name])
-    if noun == "Artifact":
-        raise invalid(f"The artifact '{name}' is none of the step's own; name it by its Arn.")
-    return str(_ask(call, f"Describe{noun}", {f"{noun}Name": name})[f"{noun}Arn"])
+    if name not in made.get(f"{noun}Arns", {}):
+        raise invalid(f"The {noun} '{name}' is none of the step's own; one that is there already is named by its Arn.")
+    return str(made[f"{noun}Arns"][name])
 
 
 def _ask(call: Call, operation: str, given: dict[str, Any]) -> dict[str, Any]:
