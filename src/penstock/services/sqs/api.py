@@ -34,7 +34,8 @@ def create_queue(call: Call) -> dict[str, Any]:
     if known is not None:
         _check_same(known, given)
         return {"QueueUrl": url_of(call, known)}
-    body = {"Attributes": {key: value for key, value in given.items() if value != ""}, "_messages": new_parent(), "_sequence": 0}
+    held = {key: rules.kept(key, value) for key, value in given.items() if value != ""}
+    body = {"Attributes": held, "_messages": new_parent(), "_sequence": 0}
     queue = QUEUE.create(call, name, body=body)
     _check_redrive(call, queue, given)
     if wanted := call.params.get("tags"):
@@ -48,7 +49,7 @@ def _check_same(queue: Document, given: dict[str, str]) -> None:
     held = queue.body["Attributes"]
     for name, value in given.items():
         default = str(rules.NUMBERS[name][2]) if name in rules.NUMBERS else {"SqsManagedSseEnabled": "true"}.get(name, "")
-        if value != held.get(name, default):
+        if rules.kept(name, value) != held.get(name, default):
             raise ServiceError(
                 "QueueNameExists", f"A queue already exists with the same name and a different value for attribute {name}"
             )
@@ -167,7 +168,7 @@ def set_queue_attributes(call: Call) -> None:
     rules.check_attributes(given, is_fifo(queue))
     rules.check_attributes({name: held[name] for name in rules.FIFO_ONLY if name in held}, is_fifo(queue))
     _check_redrive(call, queue, given)
-    QUEUE.save(call, queue, Attributes={name: value for name, value in held.items() if value != ""})
+    QUEUE.save(call, queue, Attributes={name: rules.kept(name, value) for name, value in held.items() if value != ""})
     call.tell(queue.body["_messages"])
 
 
@@ -231,7 +232,7 @@ def remove_permission(call: Call) -> None:
     policy = _policy(queue)
     left = [statement for statement in policy["Statement"] if statement.get("Sid") != label]
     if len(left) == len(policy["Statement"]):
-        raise rules.unfit_value(f"Value {label[:80]} for parameter Label is invalid. Reason: can't find label.")
+        raise rules.unfit_value(f"Value {label[:80]} for parameter Label is invalid. Reason: can't find label on existing policy.")
     _keep_policy(call, queue, policy | {"Statement": left})
 
 
@@ -252,14 +253,16 @@ def _keep_policy(call: Call, queue: Document, policy: dict[str, Any]) -> None:
 def tag_queue(call: Call) -> None:
     queue = queue_of(call)
     given = _tags(call.params["Tags"])
-    tags.check_count({**call.app.store.tags(queue.arn), **given}, "InvalidParameterValue")
+    if len({**call.app.store.tags(queue.arn), **given}) > tags.MOST:
+        raise rules.unfit_value(f"Too many tags added for queue {queue.name}.")
     call.row(TagsPut(arn=queue.arn, tags=given))
 
 
 def untag_queue(call: Call) -> None:
+    queue = queue_of(call)
     if not call.params["TagKeys"]:
         raise rules.unfit_value("Tag keys must be between 1 and 128 characters in length.")
-    call.row(TagsGone(arn=queue_of(call).arn, keys=call.params["TagKeys"]))
+    call.row(TagsGone(arn=queue.arn, keys=call.params["TagKeys"]))
 
 
 def list_queue_tags(call: Call) -> dict[str, Any]:

@@ -121,6 +121,12 @@ def allows(policy: str | None, source_arn: str) -> bool:
     return who == "allowAll" or (who == "byQueue" and source_arn in (document.get("sourceQueueArns") or ()))
 
 
+def kept(name: str, value: str) -> str:
+    """An attribute's text as it is shown again: a RedrivePolicy's count is a number, however it was written."""
+    found = redrive(value) if name == "RedrivePolicy" else None
+    return json.dumps({**json.loads(value), "maxReceiveCount": found[1]}) if found else value
+
+
 def number(attributes: Mapping[str, str], name: str) -> int:
     """The value of an attribute that is a number."""
     return int(attributes.get(name, NUMBERS[name][2]))
@@ -158,7 +164,10 @@ def read_attributes(given: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
 
 def _read_attribute(name: str, value: Mapping[str, Any]) -> dict[str, str]:
     if not ATTRIBUTE_NAME.fullmatch(name) or OWN_NAMES.match(name):
-        raise unfit_value(f"Invalid message attribute name '{name[:256]}'.")
+        raise unfit_value(
+            f"The message attribute name '{name[:256]}' is invalid. Attribute name can contain A-Z, a-z, 0-9, underscore (_), hyphen (-), "
+            "and period (.) characters."
+        )
     kind = value.get("DataType") or ""
     if not ATTRIBUTE_TYPE.fullmatch(kind) or len(kind) > 256:
         raise unfit_value(
@@ -205,7 +214,7 @@ def wanted(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The message attributes whose names were asked for: "All", ".*", "prefix.*", or a name."""
     if any(name in ("All", ".*") for name in names):
         return dict(given)
-    starts = tuple(name.removesuffix("*") for name in names if name.endswith(".*"))
+    starts = tuple(name.removesuffix(".*") for name in names if name.endswith(".*"))
     return {name: value for name, value in given.items() if name in names or (starts and name.startswith(starts))}
 
 

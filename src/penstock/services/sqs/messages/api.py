@@ -10,7 +10,7 @@ from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.sqs import rules
 from penstock.services.sqs.messages.receiving import show, take
-from penstock.services.sqs.messages.sending import announce, send
+from penstock.services.sqs.messages.sending import announce, check_fifo, send
 from penstock.services.sqs.state import is_fifo, message_ref, queue_of
 from penstock.store.records import Document
 
@@ -32,6 +32,9 @@ def send_message_batch(call: Call) -> dict[str, Any]:
         raise ServiceError(
             "BatchRequestTooLong", f"Batch requests cannot be longer than {rules.MEBIBYTE} bytes. You have sent more."
         )
+    if is_fifo(queue):
+        for entry in entries:  # without a group or an id nothing of the batch is sent
+            check_fifo(queue, entry, entry.get("MessageBody") or "")
     return _each(call, lambda entry: send(call, queue, entry))
 
 
@@ -66,10 +69,7 @@ def _within(given: dict[str, Any], name: str, least: int, most: int, default: in
 
 # --- after receiving
 def delete_message(call: Call) -> None:
-    """Deletes a message by a receipt of it.
-
-    Differs: by an older receipt than the last nothing is deleted, and that is no error.
-    """
+    """Deletes a message by a receipt of it, of a standard queue by an old one, too."""
     _delete(call, queue_of(call), call.params)
 
 
@@ -94,7 +94,7 @@ def change_message_visibility_batch(call: Call) -> dict[str, Any]:
 
 def _delete(call: Call, queue: Document, given: dict[str, Any]) -> None:
     message, current = _received(call, queue, given["ReceiptHandle"])
-    if message is None or not current:
+    if message is None or (is_fifo(queue) and not current):
         return
     if is_fifo(queue):
         if message.rank <= call.now:
@@ -106,7 +106,7 @@ def _delete(call: Call, queue: Document, given: dict[str, Any]) -> None:
 
 
 def _hide(call: Call, queue: Document, given: dict[str, Any]) -> None:
-    message, current = _received(call, queue, given["ReceiptHandle"])
+    message, _ = _received(call, queue, given["ReceiptHandle"])
     hidden_s = given.get("VisibilityTimeout", 30)
     if not 0 <= hidden_s <= LONGEST_S:
         raise rules.unfit_value(
@@ -117,7 +117,7 @@ def _hide(call: Call, queue: Document, given: dict[str, Any]) -> None:
             f"Value {given['ReceiptHandle']} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available "
             "for visibility timeout change."
         )
-    if message.rank <= call.now or not current:
+    if message.rank <= call.now:
         raise ServiceError("MessageNotInflight", "The specified message isn't in flight.")
     if call.now + hidden_s - message.body["last"] > LONGEST_S:
         raise rules.unfit_value(
@@ -153,4 +153,4 @@ def _each(call: Call, do: Callable[[dict[str, Any]], dict[str, Any] | None]) -> 
         except ServiceError as fault:
             failed = {"Id": entry["Id"], "SenderFault": fault.status < 500, "Code": fault.code, "Message": fault.message}
             answer["Failed"].append(failed)
-    return {name: entries for name, entries in answer.items() if entries}
+    return {name: entries for name, entries in answer.items() if entries or name == "Successful"}

@@ -27,7 +27,7 @@ def send(call: Call, queue: Document, given: Mapping[str, Any]) -> dict[str, Any
     text, attributes = given["MessageBody"], rules.read_attributes(given.get("MessageAttributes") or {})
     _check_text(queue, text, attributes)
     system, delay_s = _system(given), _delay(queue, given)
-    fifo = _check_fifo(queue, given, text) if is_fifo(queue) else _check_standard(given)
+    fifo = check_fifo(queue, given, text) if is_fifo(queue) else _check_standard(given)
     answer = {"MessageId": ids.request_id(), "MD5OfMessageBody": rules.md5(text)}
     if attributes:
         answer["MD5OfMessageAttributes"] = rules.md5_of_attributes(attributes)
@@ -44,7 +44,7 @@ def send(call: Call, queue: Document, given: Mapping[str, Any]) -> dict[str, Any
         call.change.reads.append(queue)  # it must still be there when this is written
     body = {
         "id": answer["MessageId"], "text": text, "attributes": attributes, "system": system, "sender": sender_of(call),
-        "dedup": fifo.get("dedup", ""), "sequence": fifo.get("sequence", ""), "count": 0,
+        "dedup": fifo.get("dedup") or given.get("MessageDeduplicationId") or "", "sequence": fifo.get("sequence", ""), "count": 0,
     }  # fmt: skip
     put(call, queue, body, label=given.get("MessageGroupId", ""), due=call.now + delay_s, name=fifo.get("sequence", ""))
     return answer
@@ -120,12 +120,8 @@ def _delay(queue: Document, given: Mapping[str, Any]) -> int:
 
 def _check_standard(given: Mapping[str, Any]) -> dict[str, str]:
     """Differs: the group of a message in a standard queue is kept and shown; there is no fair share between groups."""
-    if given.get("MessageDeduplicationId") is not None:
-        raise rules.unfit_value(
-            f"Value {given['MessageDeduplicationId'][:128]} for parameter MessageDeduplicationId is invalid. Reason: The request "
-            "includes a parameter that is not valid for this queue type."
-        )
-    _check_id("MessageGroupId", given.get("MessageGroupId"))
+    for name in ("MessageGroupId", "MessageDeduplicationId"):
+        _check_id(name, given.get(name))
     return {}
 
 
@@ -137,7 +133,7 @@ def _check_id(name: str, value: str | None) -> None:
         )
 
 
-def _check_fifo(queue: Document, given: Mapping[str, Any], text: str) -> dict[str, str]:
+def check_fifo(queue: Document, given: Mapping[str, Any], text: str) -> dict[str, str]:
     """The group and the deduplication id of a message of a FIFO queue.
 
     Raises: ServiceError for a message without a group, or without an id where the queue does not make one of the content.
