@@ -101,9 +101,16 @@ def _pack_python(archive: Path, program: str) -> None:
             link = tarfile.TarInfo(name.lstrip("/"))
             link.type, link.linkname = tarfile.SYMTYPE, target
             tar.addfile(link)
-        for name in sorted(_needed([binary, *Path(library, "lib-dynload").glob("*.so")])):
-            if not name.startswith(library):
-                tar.add(os.path.realpath(name), "usr" + name.removeprefix("/usr"))
+        needed = {
+            "usr" + name.removeprefix("/usr"): os.path.realpath(name)
+            for name in _needed([binary, *Path(library, "lib-dynload").glob("*.so")]) if not name.startswith(library)
+        }  # fmt: skip
+        for above in sorted({str(path) for name in [*needed, "tmp/x"] for path in Path(name).parents} - {"."}):
+            folder = tarfile.TarInfo(above)  # Docker makes those that are not named for nobody to enter
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(folder)
+        for name, source in needed.items():
+            tar.add(source, name)
         train = tarfile.TarInfo("usr/bin/train")
         data = f"#!{PYTHON}\n{program}".encode()
         train.size, train.mode = len(data), 0o755
