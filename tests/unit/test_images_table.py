@@ -63,9 +63,9 @@ def test_every_row_has_a_source_and_pins_its_core() -> None:
         *(("sagemaker-scikit-learn", t) for t in ("0.20.0", "0.23-1", "1.0-1", "1.2-1", "1.4-2", "1.4-2-py312")),
         *(
             ("sagemaker-xgboost", t)
-            for t in ("0.90-2", "1.0-1", "1.2-1", "1.2-2", "1.3-1", "1.5-1", "1.7-1", "3.0-5", "3.2-0")
+            for t in ("0.90-1", "0.90-2", "1.0-1", "1.2-1", "1.2-2", "1.3-1", "1.5-1", "1.7-1", "3.0-5", "3.2-0")
         ),
-        *((f"pytorch-{use}", t) for use in ("training", "inference") for t in ("2.0.0", "2.0", "2.3", "2.5.1", "2.7")),
+        *((f"pytorch-{use}", t) for use in ("training", "inference") for t in ("1.13", "2.0.0", "2.0", "2.3", "2.5.1", "2.7")),
         ("sagemaker-base-python-38", "1.0"),
         ("sagemaker-base-python-310", "1.0"),
     ],

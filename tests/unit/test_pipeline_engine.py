@@ -269,6 +269,15 @@ def test_a_run_makes_an_experiment_a_trial_and_components(works: Works) -> None:
     assert works.job(arn, "Train").body["ExperimentConfig"]["TrialName"] == execution
 
 
+def test_mlflows_settings_are_shown_with_the_experiment_of_the_start(works: Works) -> None:
+    server = "arn:aws:sagemaker:us-east-1:123456789012:mlflow-tracking-server/own"
+    definition = pipeline(processing("A"))
+    definition["MlflowConfig"] = {"MlflowResourceArn": server, "MlflowExperimentName": "first"}
+    works.create(definition)
+    shown = [works.describe(works.start(**given))["MLflowConfig"] for given in ({}, {"MlflowExperimentName": "other"})]
+    assert shown == [{"MlflowResourceArn": server, "MlflowExperimentName": name} for name in ("first", "other")]
+
+
 def test_a_step_with_an_underscore_in_its_name_has_a_component_too(works: Works) -> None:
     definition = pipeline(processing("get_data"))
     definition["PipelineExperimentConfig"] = {"ExperimentName": "e", "TrialName": "t"}

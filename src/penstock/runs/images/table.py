@@ -141,6 +141,15 @@ _XGB_OLD = ("PyYAML==5.4.1", "boto3==1.17.52", "botocore==1.20.52", *_FLASK_1, "
 
 XGBOOST = (
     Tag(
+        "sagemaker-xgboost", "0.90-1", "xgboost", "3.7", "3.7.10",
+        ("xgboost==0.90", "scikit-learn==0.22.1", "numpy==1.18.1", "pandas==0.25.3", "scipy==1.4.1"),
+        ("PyYAML==5.4.1", "boto3==1.10.47", "botocore==1.13.47", *_FLASK_1, "jinja2==2.11.3", "MarkupSafe==1.1.1",
+         "cryptography==3.4.6", "gunicorn<20", "matplotlib==3.1.2", "psutil==5.6.7", "pyarrow==1.0.0",
+         "python-dateutil==2.8.0", "requests", "retrying==1.3.3", "urllib3==1.25.9", "protobuf==3.20.1", "joblib", "tqdm"),
+        _XGBOOST_ENV, f"{_XGBOOST} 0.90-1 (scipy 1.2.2 there)", suffix="-cpu-py3",
+        differs="scipy 1.4.1 instead of 1.2.2",
+    ),
+    Tag(
         "sagemaker-xgboost", "0.90-2", "xgboost", "3.7", "3.6.13",
         ("xgboost==0.90", "scikit-learn==0.23.1", "numpy==1.18.4", "pandas==1.0.4", "scipy==1.4.1"),
         ("PyYAML==5.4.1", "boto3==1.13.21", "botocore==1.16.21", *_FLASK_1, "jinja2==2.11.3", "MarkupSafe==1.1.1",
@@ -271,6 +280,7 @@ def _pytorch(
 
 
 PYTORCH = (
+    *_pytorch("1.13.1", "3.9", "1.13.1", "0.14.1", "numpy<2", audio="0.13.1"),
     *_pytorch("2.0.0", "3.10", "2.0.0", "0.15.1", "numpy<2", audio="2.0.1", named=False),
     *_pytorch("2.0.1", "3.10", "2.0.1", "0.15.2", "numpy<2", audio="2.0.2"),
     *_pytorch("2.1.0", "3.10", "2.1.0", "0.16.0", "numpy<2"),

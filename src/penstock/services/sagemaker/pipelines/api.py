@@ -158,7 +158,7 @@ def update_pipeline_version(call: Call) -> dict[str, Any]:
 def start_pipeline_execution(call: Call) -> dict[str, Any]:
     """Starts an execution of the pipeline's latest version, or of the version asked for by its id or alias.
 
-    Differs: MlflowExperimentName is only kept.
+    Differs: MLflow's settings are kept and shown; nothing is told to MLflow.
     """
     pipeline = PIPELINE.get(call)
     version = _version(call, pipeline)
@@ -168,7 +168,10 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
     body = _execution_body(call, pipeline, version) | {"_parameters": values, "_cache": cache.mode_of(call, pipeline)}
     arn = EXECUTION.arn_of(call, name, pipeline=pipeline.name)
     execution = EXECUTION.create(call, name, body=body, status="Executing", parent=pipeline.name, arn=arn)
-    _resolve_experiment(call, execution, definition)
+    _resolve_config(call, execution, "PipelineExperimentConfig", definition.experiment)
+    _resolve_config(call, execution, "MLflowConfig", definition.mlflow)
+    if experiment := call.params.get("MlflowExperimentName"):
+        execution.body["MLflowConfig"] = {**execution.body.get("MLflowConfig", {}), "MlflowExperimentName": experiment}
     if config := call.params.get("SelectiveExecutionConfig"):
         select(call, execution, definition, config)
     call.change.reads.append(pipeline)  # it must still be there when this is written
@@ -443,11 +446,11 @@ def _execution_body(call: Call, pipeline: Document, version: Document) -> dict[s
     return body | {name: call.params[name] for name in given if name in call.params}
 
 
-def _resolve_experiment(call: Call, execution: Document, definition: Definition) -> None:
-    if definition.experiment is None:
+def _resolve_config(call: Call, execution: Document, member: str, given: dict[str, Any] | None) -> None:
+    if given is None:
         return
     try:
-        config = resolve(definition.experiment, StartScope(call, execution))
+        config = resolve(given, StartScope(call, execution))
     except Unresolved as why:
-        raise invalid(f"PipelineExperimentConfig: {why}") from None
-    execution.body["PipelineExperimentConfig"] = {name: to_text(value) for name, value in config.items()}
+        raise invalid(f"{member}: {why}") from None
+    execution.body[member] = {name: to_text(value) for name, value in config.items()}

@@ -80,6 +80,7 @@ class Definition:
     order: tuple[str, ...] = ()
     """The steps' names, each after all that it waits for."""
     experiment: dict[str, Any] | None = None
+    mlflow: dict[str, Any] | None = None
 
     def values(self, given: Mapping[str, str]) -> dict[str, Any]:
         """Every parameter's value, from the texts given at the start and the defaults.
@@ -124,9 +125,10 @@ def parse(text: str) -> Definition:
     for step in steps.values():
         _check_references(step, parameters, steps)
     order = _find_order(steps)
-    experiment = raw.get("PipelineExperimentConfig")
-    _check_experiment(experiment, parameters)
-    return Definition(parameters, steps, order, experiment)
+    experiment, mlflow = raw.get("PipelineExperimentConfig"), raw.get("MlflowConfig")
+    _check_config("PipelineExperimentConfig", experiment, parameters)
+    _check_config("MlflowConfig", mlflow, parameters)
+    return Definition(parameters, steps, order, experiment, mlflow)
 
 
 def _no_number(text: str) -> float:
@@ -258,19 +260,19 @@ def _check_references(step: Step, parameters: Mapping[str, Parameter], steps: Ma
             )
 
 
-def _check_experiment(raw: Any, parameters: Mapping[str, Parameter]) -> None:
+def _check_config(member: str, raw: Any, parameters: Mapping[str, Parameter]) -> None:
     if raw is None:
         return
     try:
         found = list(references(raw)) if isinstance(raw, dict) else None
     except ValueError as why:
-        raise Malformed(f"PipelineExperimentConfig: {why}.") from None
+        raise Malformed(f"{member}: {why}.") from None
     if found is None:
-        raise Malformed("PipelineExperimentConfig must be an object.")
+        raise Malformed(f"{member} must be an object.")
     for reference in found:
         known = parameters if reference.kind == "parameter" else VARIABLES
         if reference.kind not in ("parameter", "variable") or reference.name not in known:
-            raise Malformed(f"PipelineExperimentConfig: Invalid property reference '{reference.text}'.")
+            raise Malformed(f"{member}: Invalid property reference '{reference.text}'.")
 
 
 def _find_order(steps: Mapping[str, Step]) -> tuple[str, ...]:
