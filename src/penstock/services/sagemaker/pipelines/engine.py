@@ -99,12 +99,16 @@ class Look:
 
     # --- what became of running steps
     def follow(self) -> None:
-        """Ends the steps whose jobs have ended: only their jobs are read as a whole, the others' statuses at once."""
+        """Ends the steps whose jobs have ended: only their jobs are read as a whole, the others' statuses at once.
+
+        A Lambda step's document ends by this look and not by itself, so it is always read.
+        """
         running = [name for name in self.running if "due" not in self.entries[name]]
         statuses = jobs.statuses(self.call, self.execution, [self.entries[name] for name in running])
         for name in running:
-            status = statuses.get(tuple(self.entries[name]["job"]))
-            if status is not None and status not in jobs.OUTCOMES:
+            kind, job_name = self.entries[name]["job"]
+            status = statuses.get((kind, job_name))
+            if kind != lambdas.INVOKED.kind and status is not None and status not in jobs.OUTCOMES:
                 continue
             job = jobs.find(self.call, self.execution, self.entries[name])
             if job is None:
