@@ -222,20 +222,18 @@ class Front:
                 call = replace(call, params=params, change=Change())  # an operation may have put others in their place
                 try:
                     result = await self.perform_once(call, operation)
+                    if turn is None and (ref := self.turns.contended(call.change)):
+                        turn = await self.turns.take(ref)
+                        continue  # what was read may be written by now
+                    if call.change:
+                        await self.app.store.commit_async(call.change)
+                    break
                 except Waiting as waiting:
                     if turn is not None:
                         turn.give_back()  # nobody waits with a turn in hand
                         turn = None
                     await self.wait(call, waiting, body)
                     lost_times = 0
-                    continue
-                if turn is None and (ref := self.turns.contended(call.change)):
-                    turn = await self.turns.take(ref)
-                    continue  # what was read may be written by now
-                try:
-                    if call.change:
-                        await self.app.store.commit_async(call.change)
-                    return result if call.later is None else await call.later()
                 except (Stale, Taken) as lost:
                     lost_times += 1
                     if lost_times == RERUNS:
@@ -248,6 +246,7 @@ class Front:
                             turn.give_back()  # nobody waits at one document with another held
                             turn = None
                         turn = await self.turns.take(lost.ref)
+            return result if call.later is None else await call.later()
         except Unmet:
             raise ServiceError(
                 "PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412

@@ -14,7 +14,7 @@ import pytest
 from penstock.kernel.call import Call, slow
 from penstock.kernel.turns import Lane, Turns
 from penstock.services.sagemaker.experiments.state import EXPERIMENT
-from penstock.store.records import Change, Document, Ref
+from penstock.store.records import Change, Document, Ref, Stale
 from penstock.wire import models
 
 REF = Ref("sagemaker.experiment", "1", "us-east-1", "e")
@@ -151,6 +151,26 @@ def test_a_reader_takes_a_turn_only_when_it_loses_again(
     client("sagemaker").create_experiment(ExperimentName="e")
     client("sagemaker").describe_action(ActionName="e")
     assert (len(runs), len(taken)) == (losses + 1, turns)
+
+
+def test_an_operation_that_finds_a_name_taken_since_it_read_runs_again(
+    house: Any, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = models.service("sagemaker").operations["DescribeAction"]
+    runs: list[Any] = []
+
+    def describe_action(call: Call) -> dict[str, Any]:
+        experiment = EXPERIMENT.get(call, "e")
+        runs.append(experiment)
+        if len(runs) == 1:
+            raise Stale(experiment.ref)
+        return {"ActionName": "e"}
+
+    house.app.function(operation)
+    monkeypatch.setitem(house.app._functions, (operation.service.name, operation.name), describe_action)
+    client("sagemaker").create_experiment(ExperimentName="e")
+    client("sagemaker").describe_action(ActionName="e")
+    assert len(runs) == 2
 
 
 @pytest.fixture

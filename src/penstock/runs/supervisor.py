@@ -112,9 +112,7 @@ class Attempt:
 
     def run(self) -> RunState:
         """Makes everything, waits for the end, takes the outputs; gives the exit record."""
-        self.watch = watch = linux.Watch()
-        watch.add(self.folder.path)
-        self.selector.register(watch.fd, selectors.EVENT_READ, lambda: self._hear(watch))
+        self._listen()
         # Before the start: killed while bubblewrap makes its namespaces, it leaves a pid 1 that waits for ever, for the runner to find.
         self.folder.note_cell(self.cell.name)
         self._make()
@@ -124,6 +122,16 @@ class Attempt:
         while not all(p.ended and p.drained for p in self.programs):
             self._wait()
         return self._conclude()
+
+    def _listen(self) -> None:
+        """Hears of a stop at once; where the user's inotify instances are used up (128 by default), each look asks for it."""
+        try:
+            watch = linux.Watch()
+        except OSError:
+            return
+        self.watch = watch
+        watch.add(self.folder.path)
+        self.selector.register(watch.fd, selectors.EVENT_READ, lambda: self._hear(watch))
 
     # --- making
 
@@ -278,6 +286,8 @@ class Attempt:
             self.times.mark = float("inf")
             self.folder.mark_running(self.started, self.order.attempt)
         if now >= self.lookout.due:
+            if self.watch is None and (reason := self.folder.stop_reason()):
+                self.end_early(reason)
             over = self.lookout.look([p.first for p in self.programs if p.first and not p.ended])
             if over:
                 self._end_now(over)
