@@ -273,7 +273,9 @@ class Front:
 
     async def perform_once(self, call: Call, operation: models.Operation) -> dict[str, Any]:
         """Runs an operation here, or beside the event loop where it may take long."""
-        if getattr(self.app.function(operation), "slow", False):
+        function = self.app.function(operation)
+        when: Callable[[Call], bool] | None = getattr(function, "slow_when", None)
+        if getattr(function, "slow", False) or (when is not None and when(call)):
             return await asyncio.get_running_loop().run_in_executor(None, self.app.perform, call, operation)
         return self.app.perform(call, operation)
 

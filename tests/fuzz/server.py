@@ -15,6 +15,9 @@ import threading
 from pathlib import Path
 
 from penstock import server
+from penstock.functions.base import Order, Outcome
+from penstock.functions.desk import Desk
+from penstock.functions.dispatcher import Dispatcher
 from penstock.kernel import accounts
 from penstock.kernel.engine import Engine
 from penstock.runs.base import Environment
@@ -37,8 +40,33 @@ class Images:
     def check(self, uri: str) -> None:
         pass
 
+    def lacks(self, uri: str) -> str:
+        return ""
+
     def packages(self) -> tuple[dict[str, str], list[str]]:
         return {}, []
+
+
+class Echo(Dispatcher):
+    """Every function gives back what it got, without a worker."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, Outcome] = {}
+
+    def adopt(self) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    async def invoke(self, order: Order) -> Outcome:
+        return Outcome(payload=order.payload)
+
+    def begin(self, order: Order) -> None:
+        self._ended[order.key] = Outcome(payload=order.payload)
+
+    def look(self, key: str) -> Outcome | bool:
+        return self._ended.pop(key, False)
 
 
 def engine(settings: Settings) -> None:
@@ -47,6 +75,7 @@ def engine(settings: Settings) -> None:
     store = SqliteStore(server.database(settings), writer)
     app = server.app_of(settings, store)
     app.images, app.runs = Images(), FakeExecutor()
+    app.functions = desk = Desk(Echo(), settings.data / "sockets")
     loop = Engine(app.steps(), store, SqliteWork(store, writer), app.clock, app.step_call)
     app.nudge = loop.nudge
 
@@ -56,12 +85,14 @@ def engine(settings: Settings) -> None:
 
     app.runs.listen(ended)
     recover(app)
+    desk.start()
     loop.start()
     serving = WriterServer(writer, server.writer_socket(settings))
     serving.start()
     sys.stdin.read()
     serving.close()
     loop.stop()
+    desk.close()
     store.close()
 
 

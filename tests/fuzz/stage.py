@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -110,6 +112,7 @@ def furnish(boto: Boto, tail: str) -> dict[str, set[str]]:
     _models(do, boto.role, tail)
     _work(do, boto.role, tail)
     _keys(do, f"alias/fuzz{tail}")
+    _functions(do, boto.role, tail)
     return texts
 
 
@@ -170,6 +173,15 @@ def _keys(do: Do, alias: str) -> None:
         do("kms", "create_grant", KeyId=key, GranteePrincipal=principal, Operations=["Encrypt"])
     do("kms", "list_keys")
     do("resourcegroupstaggingapi", "get_resources")
+
+
+def _functions(do: Do, role: str, tail: str) -> None:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as packed:
+        packed.writestr("app.py", "")
+    runtime, code = f"python3.{sys.version_info[1]}", {"ZipFile": held.getvalue()}
+    do("lambda", "create_function", FunctionName=f"fuzz{tail}", Runtime=runtime, Handler="app.f", Role=role, Code=code)
+    do("lambda", "get_function_configuration", FunctionName=f"fuzz{tail}")
 
 
 def _models(do: Do, role: str, tail: str) -> None:

@@ -12,7 +12,7 @@ from tests.fuzz.hunt import CASES, hunt, operations
 from tests.fuzz.judge import Gun
 from tests.fuzz.shots import TWISTS, Shot
 from tests.fuzz.stage import Stage, raised
-from tests.fuzz.values import Values
+from tests.fuzz.values import PAYLOADS, Values
 
 EXAMPLES = 5
 SEED = 20261121
@@ -44,6 +44,16 @@ def test_every_twist_is_answered_as_it_must_be(gun: Gun, name: str) -> None:
     gun.fire(Shot("s3", "ListObjectsV2", "s3", "GET", "/fuzz-bucket?list-type=2", {}, b"", name))
     form = {"content-type": "application/x-www-form-urlencoded"}
     gun.fire(Shot("iam", "ListRoles", "iam", "POST", "/", form, b"Action=ListRoles&Version=2010-05-08", name))
+
+
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event"])
+def test_every_payload_is_answered(gun: Gun, kind: str) -> None:
+    path, headers = "/2015-03-31/functions/fuzz/invocations", {"x-amz-invocation-type": kind}
+    for payload in PAYLOADS:
+        body = payload.encode(errors="surrogatepass")
+        answer = gun.fire(Shot("lambda", "Invoke", "lambda", "POST", path, dict(headers), body, "plain"))
+        assert answer is not None
+        assert answer.status != 404
 
 
 @pytest.mark.parametrize("service", SERVICES)

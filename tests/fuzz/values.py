@@ -72,6 +72,12 @@ PLAIN = (
     *("https://example.com/a", "{}", "bytes=0-1", "P30D", "a@example.com", "AKIAIOSFODNN7EXAMPLE", "2026-01-01T00:00:00Z"),
     *("683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3", "Mon, 01 Jan 2026 00:00:00 GMT"),
 )  # fmt: skip
+PAYLOADS = (
+    *("", "{}", "null", '{"a": [1, "b"]}', '"' + "x" * 70_000 + '"', "{", "NaN", "[" * 50_000, "1" * 5000, "\ufeff{}"),
+    *('"\ud800"', '"\\ud800"'),
+    *('"a"'.encode(f"utf-{form}").decode("latin-1") for form in ("16-be", "16-le", "32-be")), '"\x00"', "\x00", '"\xff"',
+)  # fmt: skip
+"""Payloads of functions: JSON, and what Python takes for it and AWS does not."""
 MOMENTS = (0, 1, 1_700_000_000, 1_700_000_000.5, 4_000_000_000)
 ODDS = (0, 1, 2, 3)
 """How often the chance of one half that a member is there is halved, by depth; below that only what must be there is."""
@@ -143,6 +149,8 @@ class Values:
                 return draw(one_of(tuple(fitting or known)))
             case "timestamp":
                 return draw(one_of(MOMENTS))
+            case "blob" if name == "Payload":
+                return draw(one_of(PAYLOADS))
             case "blob":
                 return draw(one_of(("", "eA==", "e30=")))
         if name in DOCUMENTS:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import threading
 import urllib.request
 import zipfile
 from typing import Any
@@ -16,8 +17,9 @@ from botocore.exceptions import ClientError
 from penstock.functions.base import Outcome
 from penstock.kernel import invocations
 from penstock.kernel.errors import ServiceError
+from penstock.services.lambda_ import rules
 from penstock.store.records import Document, Query
-from tests.conftest import Boto, World
+from tests.conftest import Boto, House, World
 
 CODE = "def handler(event, context):\n    return event\n"
 
@@ -255,6 +257,10 @@ def test_a_payload_that_is_no_json_or_too_large_is_refused(client: Boto) -> None
     )
     for payload, kind, code in (
         (b"{", "RequestResponse", "InvalidRequestContentException"),
+        ('{"a": 1}'.encode("utf-16"), "Event", "InvalidRequestContentException"),
+        (b'"\xed\xa0\x80"', "Event", "InvalidRequestContentException"),
+        (b"[" * 65_537, "RequestResponse", "InvalidRequestContentException"),
+        (b"[" * 6_291_457, "RequestResponse", "RequestTooLargeException"),
         (b'"' + bytes(262_144).replace(b"\0", b"x") + b'"', "Event", "RequestTooLargeException"),
     ):
         with pytest.raises(ClientError) as told:
@@ -263,6 +269,18 @@ def test_a_payload_that_is_no_json_or_too_large_is_refused(client: Boto) -> None
     assert client("lambda").invoke(FunctionName="f", InvocationType="DryRun")["StatusCode"] == 204
     with pytest.raises(client("lambda").exceptions.ResourceNotFoundException):
         client("lambda").invoke(FunctionName="f:nothing")
+
+
+def test_a_large_payload_is_read_beside_the_event_loop(house: House, client: Boto, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    real = rules.check_payload
+    monkeypatch.setattr(rules, "check_payload", lambda *given: (threads.append(threading.current_thread().name), real(*given))[1])
+    client("lambda").create_function(
+        FunctionName="f", Runtime="python3.12", Handler="app.handler", Role=client.role, Code={"ZipFile": ZIP}
+    )
+    for size in (10, 70_000):
+        client("lambda").invoke(FunctionName="f", InvocationType="Event", Payload=b'"' + b"x" * size + b'"')
+    assert len(set(threads)) == 2
 
 
 # --- invocations that outlive a crash

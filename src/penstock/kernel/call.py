@@ -186,3 +186,13 @@ def slow(operation: Callable[[Call], Any]) -> Callable[[Call], Any]:
     """Marks an operation that may take more than a millisecond: the front runs it in the executor, not in the event loop."""
     operation.slow = True  # type: ignore[attr-defined]
     return operation
+
+
+def slow_when(large: Callable[[Call], bool]) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
+    """Marks an operation that may take more than a millisecond for such calls."""
+
+    def mark(operation: Callable[[Call], Any]) -> Callable[[Call], Any]:
+        operation.slow_when = large  # type: ignore[attr-defined]
+        return operation
+
+    return mark

@@ -110,7 +110,7 @@ def check_payload(payload: bytes, most: int, operation: str) -> None:
         )  # fmt: skip
     if payload:
         try:
-            json.loads(payload)
+            json.loads(payload.decode("utf-8"))
         except (ValueError, RecursionError) as why:
             raise ServiceError(
                 "InvalidRequestContentException", f"Could not parse request body into json: {why}", 400, Type="User"

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.functions.base import FAILED, THROTTLED, Outcome
 from penstock.kernel import invocations
-from penstock.kernel.call import Call
+from penstock.kernel.call import Call, slow_when
 from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_ import rules
 from penstock.services.lambda_.invoking.orders import order_of
@@ -26,10 +26,17 @@ from penstock.services.lambda_.state import (
 )
 from penstock.store.records import Document
 
-RETRIES, MAX_AGE_S = 2, 21_600
 DESTINATIONS = ("sqs", "sns", "lambda", "events", "s3")
+INLINE_BYTES = 65_536
+"""A payload up to this size is parsed in the event loop: it takes less than a millisecond."""
 
 
+def _is_large(call: Call) -> bool:
+    """Whether a payload is one that takes long to read, and is read (what is too large is refused unread)."""
+    return INLINE_BYTES < len(call.params.get("Payload") or b"") <= rules.SYNC_BYTES
+
+
+@slow_when(_is_large)
 def invoke(call: Call) -> dict[str, Any]:
     """Runs a function, or has it run.
 
