@@ -117,6 +117,7 @@ class App:
             request_id=outer.request_id,
             now=outer.now,
             change=outer.change,
+            by_ref=outer.by_ref,
         )
         return self.perform(call, operation)
 

@@ -45,6 +45,25 @@ class Waiting(Exception):
         super().__init__(topic)
 
 
+class ByRef:
+    """The documents of a change's list by their refs, however many it has: such a list only grows, or gives way to another."""
+
+    __slots__ = ("_found", "_of", "_seen")
+
+    def __init__(self) -> None:
+        self._of: list[Document] = []
+        self._seen = 0
+        self._found: dict[Ref, Document] = {}
+
+    def read(self, documents: list[Document]) -> dict[Ref, Document]:
+        if documents is not self._of or len(documents) < self._seen:
+            self._of, self._seen, self._found = documents, 0, {}
+        for document in documents[self._seen :]:
+            self._found[document.ref] = document
+        self._seen = len(documents)
+        return self._found
+
+
 @dataclass(slots=True)
 class Call:
     """All that an operation or a step gets."""
@@ -72,6 +91,8 @@ class Call:
     """When the request came, for an operation that is run again because it waits; 0 where nobody waits."""
     afterwards: list[Callable[[], None]] = field(default_factory=list)
     """What a step wants done once its change is durable; a crash may lose it."""
+    by_ref: tuple[ByRef, ByRef] = field(default_factory=lambda: (ByRef(), ByRef()), repr=False)
+    """Where its change's puts and deletes are found: the same of all calls that write into it."""
 
     @property
     def account(self) -> str:
@@ -80,18 +101,22 @@ class Call:
     # --- reading
     def find(self, ref: Ref) -> Document | None:
         """The document, as this call's own change has it, else as the store has it."""
-        for put in reversed(self.change.puts):
-            if put.name == ref.name and put.ref == ref:  # the name first: a change may put fifty
-                return put
-        if any(gone.ref == ref for gone in self.change.deletes):
-            return None
-        return self.app.store.get(ref)
+        if (put := self.was_put(ref)) is not None:
+            return put
+        return None if self.was_deleted(ref) else self.app.store.get(ref)
+
+    def was_put(self, ref: Ref) -> Document | None:
+        """The document as this call's own change puts it."""
+        return self.by_ref[0].read(self.change.puts).get(ref)
+
+    def was_deleted(self, ref: Ref) -> bool:
+        return ref in self.by_ref[1].read(self.change.deletes)
 
     # --- writing
     def put(self, document: Document) -> Document:
         """Puts a document into the change, once. The store checks its version, counts it up, and keeps `updated`."""
         document.updated = self.now
-        if not any(put is document for put in self.change.puts):
+        if self.was_put(document.ref) is not document:
             self._drop(document.ref)
             self.change.puts.append(document)
         return document
@@ -102,7 +127,8 @@ class Call:
             self.change.deletes.append(document)
 
     def _drop(self, ref: Ref) -> None:
-        self.change.puts = [put for put in self.change.puts if put.name != ref.name or put.ref != ref]
+        if self.was_put(ref) is not None:
+            self.change.puts = [put for put in self.change.puts if put.name != ref.name or put.ref != ref]
 
     def wake(self, ref: Ref, due: float | None = None) -> None:
         """Has the engine look at the document: now, or at a moment."""

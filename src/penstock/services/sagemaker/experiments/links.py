@@ -17,7 +17,7 @@ def link(call: Call, trial: Document, component: Document) -> None:
     if call.find(ref) is not None:
         return
     for read in (trial, component):
-        if read.version and not any(put.ref == read.ref for put in call.change.puts):
+        if read.version and call.was_put(read.ref) is None:
             call.change.reads.append(read)
     call.put(
         Document(

@@ -62,7 +62,7 @@ def associate(call: Call, source: Document, destination: Document, kind: str | N
     if call.find(ref) is not None:
         return
     for read in (source, destination):  # both must still be there when this is written
-        if read.version and not any(put.ref == read.ref for put in call.change.puts):
+        if read.version and call.was_put(read.ref) is None:
             call.change.reads.append(read)
     body: dict[str, Any] = {"CreationTime": call.now, "CreatedBy": author(call)}
     for side, entity in (("Source", source), ("Destination", destination)):
