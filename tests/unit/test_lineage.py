@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from penstock.kernel.errors import ServiceError
+from penstock.services.sagemaker.experiments.state import COMPONENT
+from penstock.services.sagemaker.pipelines import bills
+from penstock.services.sagemaker.pipelines.state import ENDED, EXECUTION
+from penstock.store.records import Change, Document, Query
 from tests.conftest import World
 from tests.unit.test_pipeline_cache import BUCKET, channel, put, training
-from tests.unit.test_pipeline_engine import Works, pipeline, processing, works
+from tests.unit.test_pipeline_engine import Works, count_reads, pipeline, processing, works
 
 __all__ = ["works"]
 Ask = Callable[..., dict[str, Any]]
@@ -172,6 +176,60 @@ def test_lineage_is_entered_once_and_an_execution_that_has_ended_stays_as_it_end
     works.look(arn)
     assert (works.document(arn).version, len(works("ListAssociations")["AssociationSummaries"])) == (before.version, count)
     assert (before.status, count) == ("Failed", 1)
+
+
+def ended(works: Works, count: int) -> str:
+    """An execution of so many steps whose jobs have all ended: only its lineage is not entered yet."""
+    works.create(pipeline(*(processing(f"Clean{number}") for number in range(count))))
+    arn = works.start()
+    works.look(arn)
+    jobs = [works.job(arn, f"Clean{number}") for number in range(count)]
+    for job in jobs:
+        job.status = job.body["ProcessingJobStatus"] = "Completed"
+    works.app.store.commit(Change(puts=jobs))
+    while works.document(arn).status not in ENDED:
+        works.world.step(works.document(arn))
+    return arn
+
+
+def test_the_lineage_of_many_jobs_is_entered_by_a_few_a_look_and_each_is_read_once(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arn, step = ended(works, 25), works.app.steps()[EXECUTION.kind]
+    read: list[str] = []
+    page = works.app.store.page
+
+    def told(query: Query) -> list[Document]:
+        found: list[Document] = page(query)
+        read.extend(each.name for each in found)
+        return found
+
+    monkeypatch.setattr(works.app.store, "page", told)
+    looks: list[int] = []
+    again: float | None = 0.0
+    while again == 0.0:
+        for dies in (True, False):  # what a look wanted is lost with the engine: the next does it
+            document = works.document(arn)
+            call = works.app.step_call(document, 1.0)
+            before = len(read)
+            again = step(call, document)
+            if dies:
+                del read[before:]
+        looks.append(sum(put.kind == COMPONENT.kind for put in call.change.puts))
+        works.app.store.commit(call.change)
+    assert (max(looks), sum(looks), again) == (10, 25, None)
+    assert len(read) == len(set(read)) == 25
+    assert len(works("ListTrialComponents", MaxResults=100)["TrialComponentSummaries"]) == 25
+    assert len(works("ListAssociations", MaxResults=100)["AssociationSummaries"]) == 25
+    call = works.app.step_call(document := works.document(arn), 2.0)
+    assert (step(call, document), bool(call.change)) == (None, False)
+
+
+def test_a_bill_reads_the_jobs_of_an_execution_once(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    arn = ended(works, 6)
+    asked = count_reads(works, monkeypatch)
+    assert [len(step["jobs"]) for step in bills.bill(works.app.store, works.document(arn))["steps"]] == [1] * 6
+    assert asked.count("page") == 1 + len(bills.KINDS)
 
 
 def recorded(**arguments: Any) -> dict[str, Any]:

@@ -30,7 +30,8 @@ def bill(store: Any, execution: Document) -> dict[str, Any]:
     {"instance_type", "instances", "billable_s", "ran_s", "usd"}.
     """
     query = Query(kind=STEP.kind, account=execution.account, region=execution.region, parent=execution.name, order="rank", limit=10_000)
-    told = [_step(store, execution, document) for document in store.page(query)]
+    made = made_by(store, execution)
+    told = [_step(store, execution, document, made) for document in store.page(query)]
     uses = [use for step in told for job in step["jobs"] for use in job["uses"]]
     return {
         "execution": execution.arn,
@@ -42,8 +43,8 @@ def bill(store: Any, execution: Document) -> dict[str, Any]:
     }
 
 
-def _step(store: Any, execution: Document, step: Document) -> dict[str, Any]:
-    jobs = [job for job in jobs_of(store, execution, step.body["StepName"]) if OUTCOMES.get(job.status)]
+def _step(store: Any, execution: Document, step: Document, made: dict[str, list[Document]]) -> dict[str, Any]:
+    jobs = [job for job in jobs_of(store, execution, step.body["StepName"], made) if OUTCOMES.get(job.status)]
     shown: list[dict[str, Any]] = [
         {"job": job.arn, "status": job.status, "uses": [show(use) for use in costs.billed(KINDS[job.kind], job.body)]}
         for job in jobs
@@ -61,24 +62,37 @@ def show(use: costs.Use) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def jobs_of(store: Any, execution: Document, step: str) -> list[Document]:
-    """The jobs with instances that an execution made for a step: of all its attempts, of a tuning job its trials."""
+def prefix(execution: Document) -> str:
+    """What the names of an execution's jobs begin with, where its definition says nothing else."""
+    return f"pipelines-{execution.name}-"
+
+
+def made_by(store: Any, execution: Document) -> dict[str, list[Document]]:
+    """The jobs with instances that bear an execution's name, by their steps: of all attempts, read once for all steps."""
     maker = [execution.account, execution.region, execution.name]
+    found: dict[str, list[Document]] = {}
+    for kind in KINDS:
+        query = Query(
+            kind=kind, account=execution.account, region=execution.region, name_prefix=prefix(execution), order="name", limit=10_000
+        )
+        for job in store.page(query):
+            if job.body.get("_execution") == maker:
+                found.setdefault(job.body.get("_step", ""), []).append(job)
+    return found
+
+
+def jobs_of(store: Any, execution: Document, step: str, made: dict[str, list[Document]]) -> list[Document]:
+    """The jobs with instances that an execution made for a step: of all its attempts, of a tuning job its trials.
+
+    Takes: `made`, what `made_by` found.
+    """
     entry = execution.body["_steps"].get(step, {}).get("job")
     last = store.get(Ref(entry[0], execution.account, execution.region, entry[1])) if entry else None
-    found: dict[str, Document] = {}
-    if last is not None and last.body.get("_execution") == maker:
+    found = {job.arn: job for job in made.get(step, [])}
+    if last is not None and last.body.get("_execution") == [execution.account, execution.region, execution.name]:
         if last.kind == "sagemaker.tuning-job":
             return _trials(store, last)
         found[last.arn] = last
-    for kind in KINDS:
-        query = Query(
-            kind=kind, account=execution.account, region=execution.region, name_prefix=f"pipelines-{execution.name}-", order="name",
-            limit=10_000,
-        )  # fmt: skip
-        for job in store.page(query):
-            if job.body.get("_step") == step and job.body.get("_execution") == maker:
-                found[job.arn] = job
     return sorted((job for job in found.values() if job.kind in KINDS), key=lambda job: job.created)
 
 

@@ -51,9 +51,8 @@ def advance(call: Call, execution: Document) -> float | None:
         waits for its next attempt goes on. Only what ran with caching on is found again by the cache; its age counts from its
         end.
     """
-    if execution.status in ENDED:  # the look after the last one: nobody waits for it
-        weave(call, execution)
-        return None
+    if execution.status in ENDED:  # the looks after the last one: nobody waits for them
+        return weave(call, execution)
     version = Ref(VERSION.kind, execution.account, execution.region, execution.body["_version"])
     try:
         store: Any = call.app.store  # mypy takes a Protocol for unhashable

@@ -113,6 +113,8 @@ class View:
         self.cache = cache.Cache(call, execution)
         self.entries: dict[str, dict[str, Any]] = execution.body["_steps"]
         self.planned: dict[str, Planned] = {}
+        self.made: dict[str, dict[str, list[Document]]] = {}
+        """What earlier executions made, by their names, each read once."""
 
     def look(self, step: Step) -> Planned:
         found = self._expect(step)
@@ -237,7 +239,11 @@ class View:
             document = self.call.find(Ref(STEP.kind, execution.account, execution.region, f"{execution.name}/{step.name}"))
             if document is None or document.status != "Succeeded" or len(found) >= RUNS:
                 continue
-            made = bills.jobs_of(self.call.app.store, execution, step.name)[-1 if step.type != "Tuning" else 0 :]
+            store = self.call.app.store
+            if execution.name not in self.made:
+                self.made[execution.name] = bills.made_by(store, execution)
+            jobs = bills.jobs_of(store, execution, step.name, self.made[execution.name])
+            made = jobs[-1 if step.type != "Tuning" else 0 :]
             uses = [use for job in made for use in costs.billed(bills.KINDS[job.kind], job.body)]
             if uses:
                 took = document.body["EndTime"] - document.body["StartTime"] if step.type == "Tuning" else uses[0].ran_s

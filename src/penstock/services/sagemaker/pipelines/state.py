@@ -62,6 +62,7 @@ EXECUTION = Resource(
     _attempt      how often the execution was retried
     _selected     the steps that are part of it, where some were selected
     _cache        how its steps are cached
+    _woven        how far its lineage is entered, once it has ended: [attempt, number of the source, name to go on after]
 """
 
 STEP = Resource("sagemaker.pipeline-step", key="StepName", path="pipeline-step/{name}", arn="_arn", updated="")
