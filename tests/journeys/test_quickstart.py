@@ -32,12 +32,14 @@ def test_the_quickstart_does_what_it_says(family: Family, tmp_path: Path) -> Non
         assert ran.returncode == 0, f"{block}\n{ran.stdout[-3000:]}\n{ran.stderr[-3000:]}"
         said.append(ran.stdout)
     told = "\n".join(said)
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9
     assert "assumed-role/SageMakerExecutionRole" in told or ":user/" in told
     assert "hello" in told
     assert "['quickstart'" in told or "'quickstart'" in told
     assert "Execution Succeeded" in told
     assert "accuracy: 0.8" in told, "the evaluation's own print, in its log"
+    assert "At AWS: " in told, "the plan's sum"
+    assert "AWS would have billed" in told
     assert "Approved" in told
     assert "CreateRole" not in told  # `coverage sts` tells of STS alone
     assert re.search(r"yes +AssumeRole\b", told)
