@@ -87,6 +87,13 @@ class StoreContract:
         assert store.statuses("sagemaker.model", "1", "eu-west-1", ["j0"]) == {}
         assert store.statuses("sagemaker.model", "1", "us-east-1", []) == {}
 
+    def test_documents_are_listed_without_their_bodies(self, store: Store) -> None:
+        store.commit(Change(puts=[doc("a", label="l", rank=2.5, body={"large": "x" * 10_000})]))
+        (found,) = store.page(Query(kind="sagemaker.model", bodies=False))
+        assert (found.name, found.label, found.rank, found.version, found.body) == ("a", "l", 2.5, 1, {})
+        store.commit(Change(deletes=[found]))
+        assert not store.page(Query(kind="sagemaker.model"))
+
     def test_a_document_comes_back_as_it_was_put(self, store: Store) -> None:
         given = doc(
             "a",

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from penstock.kernel.clock import FakeClock
 from penstock.kernel.errors import ServiceError
 from penstock.services.sqs import rules
-from penstock.store.records import Document, Query
+from penstock.store.records import Change, Document, Query, Ref
 from tests.conftest import Boto, House, World
 
 
@@ -347,6 +347,64 @@ def test_delays_visibility_and_retention_go_by_the_clock(world: World) -> None:
     queue = next(iter(world.app.store.page(Query(kind="sqs.queue", account=world.account))))
     world.step(queue)
     assert not messages(world)
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_a_receiver_meets_twenty_dead_letters_and_the_queue_lets_the_rest_go(world: World, fifo: bool) -> None:
+    clock, sent = FakeClock(), 130
+    world.app.clock = clock
+    end, given = (".fifo", {"FifoQueue": "true", "ContentBasedDeduplication": "true"}) if fifo else ("", {})
+    dead = world("sqs", "CreateQueue", QueueName=f"dead{end}", Attributes=given)["QueueUrl"]
+    url = world("sqs", "CreateQueue", QueueName=f"q{end}", Attributes=given)["QueueUrl"]
+    for n in range(sent):
+        world("sqs", "SendMessage", QueueUrl=url, MessageBody=str(n), **({"MessageGroupId": str(n)} if fifo else {}))
+    for message in (seen := messages(world)):
+        message.body["count"] = 1
+    world.app.store.commit(Change(puts=seen))
+    policy = json.dumps({"deadLetterTargetArn": f"arn:aws:sqs:us-east-1:{world.account}:dead{end}", "maxReceiveCount": 1})
+    world("sqs", "SetQueueAttributes", QueueUrl=url, Attributes={"RedrivePolicy": policy})
+    world("sqs", "SendMessage", QueueUrl=url, MessageBody="alive", **({"MessageGroupId": "alive"} if fifo else {}))
+
+    call = world.call()
+    assert not call.other("sqs", "ReceiveMessage", QueueUrl=url)
+    assert len(call.change.deletes) == 20
+    assert "sqs.queue" in {wake.kind for wake in call.change.wakes}
+    world.app.store.commit(call.change)
+    queue = world.app.store.page(Query(kind="sqs.queue", account=world.account, name_prefix=f"q{end}"))[0]
+    looks = 1
+    while world.step(queue) == 0.0:
+        looks += 1
+    assert looks < 10
+    (got,) = world("sqs", "ReceiveMessage", QueueUrl=url)["Messages"]  # the few at the front go with it
+    assert got["Body"] == "alive"
+    told = world("sqs", "GetQueueAttributes", QueueUrl=dead, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
+    assert told == {"ApproximateNumberOfMessages": str(sent)}
+
+
+@pytest.mark.parametrize("name", ["q", "q.fifo"])
+def test_no_more_bodies_are_read_than_messages_are_received(world: World, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    fifo = name.endswith(".fifo")
+    given = {"FifoQueue": "true", "ContentBasedDeduplication": "true"} if fifo else {}
+    url = world("sqs", "CreateQueue", QueueName=name, Attributes=given)["QueueUrl"]
+    for n in range(60):
+        world("sqs", "SendMessage", QueueUrl=url, MessageBody=str(n), **({"MessageGroupId": str(n)} if fifo else {}))
+    for _ in range(2):
+        world("sqs", "ReceiveMessage", QueueUrl=url, MaxNumberOfMessages=10)  # these are in flight
+    read: list[Document] = []
+    store, real_page, real_get = world.app.store, world.app.store.page, world.app.store.get
+
+    def page(query: Query) -> list[Document]:
+        read.extend(found := real_page(query))
+        return found
+
+    def get(ref: Ref) -> Document | None:
+        read.extend([found] if (found := real_get(ref)) else [])
+        return found
+
+    monkeypatch.setattr(store, "page", page)
+    monkeypatch.setattr(store, "get", get)
+    world("sqs", "ReceiveMessage", QueueUrl=url, MaxNumberOfMessages=3)
+    assert len([one for one in read if one.kind == "sqs.message" and one.body]) == 3
 
 
 def test_an_id_is_forgotten_after_five_minutes(world: World) -> None:

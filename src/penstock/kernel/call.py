@@ -155,7 +155,8 @@ class Call:
 
     def tell(self, topic: str) -> None:
         """Has whoever waits for something of the topic (`Call.wait_for`) look again, once the change is durable."""
-        self.change.tells.append(topic)
+        if topic not in self.change.tells:
+            self.change.tells.append(topic)
 
     def wait_for(self, topic: str, most_s: float, due: float | None = None) -> None:
         """Called where there is nothing to answer yet: waits until the topic is told of, or until `due`, for at most so long.

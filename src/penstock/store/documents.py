@@ -14,6 +14,7 @@ from penstock.store.records import Document, Query, Ref, Stale, TagsGone, TagsPu
 from penstock.store.statements import Run
 
 COLUMNS = "kind, account, region, name, arn, parent, status, label, rank, created, updated, version, body"
+BODILESS = COLUMNS.removesuffix("body") + "'{}'"
 REF = "kind = :kind AND account = :account AND region = :region AND name = :name"
 
 GET = f"SELECT {COLUMNS} FROM documents WHERE {REF}"
@@ -165,7 +166,8 @@ def page(query: Query) -> tuple[str, dict[str, Any]]:
             given["after_value"] = query.after[0]
     given["limit"] = query.limit
     ordered = ", ".join(f"{column} {way}" for column in order.split(", "))
-    return f"SELECT {COLUMNS} FROM documents WHERE {' AND '.join(where)} ORDER BY {ordered} LIMIT :limit", given
+    columns = COLUMNS if query.bodies else BODILESS
+    return f"SELECT {columns} FROM documents WHERE {' AND '.join(where)} ORDER BY {ordered} LIMIT :limit", given
 
 
 def statuses(kind: str, account: str, region: str, names: Sequence[str]) -> tuple[str, dict[str, Any]]:

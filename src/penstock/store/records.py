@@ -311,6 +311,8 @@ class Query(msgspec.Struct, kw_only=True):
     limit: int = 100
     after: tuple[Any, str] | None = None
     """Keyset paging: the (order value, name) of the last document seen."""
+    bodies: bool = True
+    """False: the documents come with empty bodies, however large theirs are: to look at and to delete, never to put."""
 
 
 class ObjectQuery(msgspec.Struct, kw_only=True):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from penstock.kernel.call import Call
 from penstock.services.sqs import rules
-from penstock.services.sqs.messages.sending import DEDUPLICATED_S
+from penstock.services.sqs.messages.receiving import sweep
+from penstock.services.sqs.messages.sending import DEDUPLICATED_S, announce
 from penstock.services.sqs.state import DEDUPLICATION, MESSAGE, QUEUE, REMAINS
 from penstock.store.records import Document, Query
 
@@ -14,11 +15,14 @@ SLICE = 200
 
 
 def look(call: Call, queue: Document) -> float | None:
-    """Deletes some of the messages that were kept for long enough: nobody could receive them any more."""
+    """Deletes some of the messages that were kept for long enough, and lets dead ones go: nobody could receive them any more."""
     kept_s = rules.number(queue.body["Attributes"], "MessageRetentionPeriod")
     parent = queue.body["_messages"]
     gone = _old(call, queue, MESSAGE, parent, call.now - kept_s) + _old(call, queue, DEDUPLICATION, parent, call.now - DEDUPLICATED_S)
-    return 0.0 if gone >= SLICE else REST_S
+    swept = sweep(call, queue)
+    if swept:
+        announce(call, queue, call.now)  # what stood behind them can be received
+    return 0.0 if swept or gone >= SLICE else REST_S
 
 
 def empty(call: Call, remains: Document) -> float | None:
@@ -31,7 +35,9 @@ def empty(call: Call, remains: Document) -> float | None:
 
 
 def _old(call: Call, near: Document, kind: str, parent: str, before: float | None) -> int:
-    query = Query(kind=kind, account=near.account, region=near.region, parent=parent, created_before=before, limit=SLICE)
+    query = Query(
+        kind=kind, account=near.account, region=near.region, parent=parent, created_before=before, limit=SLICE, bodies=False
+    )  # fmt: skip
     found = call.app.store.page(query)
     for document in found:
         call.delete(document)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock.kernel import queues
-from penstock.kernel.call import Call
+from penstock.kernel.call import Call, slow_when
 from penstock.kernel.errors import ServiceError
 from penstock.services.sqs import rules
 from penstock.services.sqs.messages.receiving import show, take
@@ -39,6 +39,12 @@ def send_message_batch(call: Call) -> dict[str, Any]:
 
 
 # --- receiving
+def _many(call: Call) -> bool:
+    """Whether receiving may take longer than the event loop should wait: many bodies, or a look through a queue's groups."""
+    return call.params.get("MaxNumberOfMessages", 1) > 1 or str(call.params.get("QueueUrl", "")).endswith(".fifo")
+
+
+@slow_when(_many)
 def receive_message(call: Call) -> dict[str, Any]:
     """Receives up to ten messages, hidden from others for a while; waits for one where asked to.
 

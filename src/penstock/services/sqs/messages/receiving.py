@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.services.sqs import rules
 from penstock.services.sqs.messages.sending import put
-from penstock.services.sqs.state import QUEUE, is_fifo, messages_of
+from penstock.services.sqs.state import QUEUE, is_fifo, message_ref, messages_of
 from penstock.store.records import Document
 
 SLICE = 50
+"""Messages without their bodies that are read at a time."""
 SEEN_MOST = 20_000
 """How far a FIFO queue is looked into for messages of groups that are free."""
+LET_GO = 20
+"""Dead and expired messages that one look meets; the queue's engine sees to the rest."""
+LEFT = 10
+"""Messages at the queue's front that its engine leaves to those who receive, so that they do not meet; fewer than they let go."""
 
 
 def take(call: Call, queue: Document, most: int, hidden_s: float) -> list[Document]:
@@ -21,17 +28,16 @@ def take(call: Call, queue: Document, most: int, hidden_s: float) -> list[Docume
 
     Differs: a dead letter goes at the look that would have received it, however many messages are in flight.
     """
-    attributes, taken = queue.body["Attributes"], []
-    kept_from = call.now - rules.number(attributes, "MessageRetentionPeriod")
-    dead = rules.redrive(attributes.get("RedrivePolicy"))
-    target = QUEUE.find(call, dead[0]) if dead else None
-    for message in _ordered(call, queue) if is_fifo(queue) else _visible(call, queue):
-        if call.change and (call.find(message.ref) is None or any(put.ref == message.ref for put in call.change.puts)):
+    taken: list[Document] = []
+    dropping, left = Dropping(call, queue), LET_GO
+    for message in _ordered(call, queue) if is_fifo(queue) else _visible(call, queue, most):
+        if call.was_put(message.ref) or call.was_deleted(message.ref):
             continue  # whoever asks has deleted or received it in the same change
-        if message.created <= kept_from:
-            call.delete(message)
-        elif dead and target and message.body["count"] >= dead[1]:
-            _bury(call, queue, message, target)
+        if dropping.drop(message):
+            left -= 1
+            if not left:
+                call.wake(queue.ref)
+                break
         else:
             _receive(call, message, hidden_s)
             taken.append(message)
@@ -40,32 +46,69 @@ def take(call: Call, queue: Document, most: int, hidden_s: float) -> list[Docume
     return taken
 
 
-def _visible(call: Call, queue: Document) -> Iterator[Document]:
-    """The messages that can be received, those that could be for the longest time first."""
-    query = messages_of(queue, order="rank", limit=SLICE)
+def sweep(call: Call, queue: Document) -> int:
+    """Lets some of the dead and expired messages go that stand before those that can be received; gives how many."""
+    dropping, query = Dropping(call, queue), messages_of(queue, order="rank", limit=SLICE, rank_before=_past(call))
+    found = list(islice(_ordered(call, queue), SLICE)) if is_fifo(queue) else call.app.store.page(query)
+    return sum(dropping.drop(message) for message in found[LEFT:])
+
+
+class Dropping:
+    """By which messages leave a queue that nobody can receive any more: expired, or received too often."""
+
+    def __init__(self, call: Call, queue: Document):
+        attributes = queue.body["Attributes"]
+        self._call, self._queue = call, queue
+        self._kept_from = call.now - rules.number(attributes, "MessageRetentionPeriod")
+        self._dead = rules.redrive(attributes.get("RedrivePolicy"))
+        self._target = QUEUE.find(call, self._dead[0]) if self._dead else None
+
+    def drop(self, message: Document) -> bool:
+        """Whether the message leaves the queue, in the call's change."""
+        if message.created <= self._kept_from:
+            self._call.delete(message)
+            return True
+        if self._dead and self._target and message.body["count"] >= self._dead[1]:
+            _bury(self._call, self._queue, message, self._target)
+            return True
+        return False
+
+
+def _visible(call: Call, queue: Document, most: int) -> Iterator[Document]:
+    """The messages that can be received, those that could be for the longest time first; no more are read than are wanted."""
+    query = messages_of(queue, order="rank", limit=most, rank_before=_past(call))
     while True:
         found = call.app.store.page(query)
-        for message in found:
-            if message.rank > call.now:
-                return
-            yield message
-        if len(found) < SLICE:
+        yield from found
+        if len(found) < query.limit:
             return
-        query.after = (found[-1].rank, found[-1].name)
+        query.after, query.limit = (found[-1].rank, found[-1].name), max(most, LEFT)
+
+
+def _past(call: Call) -> float:
+    """The bound below which lie the ranks of what can be received: those up to now."""
+    return math.nextafter(call.now, math.inf)
 
 
 def _ordered(call: Call, queue: Document) -> Iterator[Document]:
     """The messages of a FIFO queue that can be received, in their order: none of a group of which an earlier one is in flight."""
-    blocked = {message.label for message in call.app.store.page(messages_of(queue, order="rank", rank_after=call.now, limit=SEEN_MOST))}
-    query = messages_of(queue, order="name", limit=SLICE)
+    page = call.app.store.page
+    hidden = page(messages_of(queue, order="rank", rank_after=call.now, limit=SEEN_MOST, bodies=False))
+    blocked = {message.label for message in hidden}
+    query = messages_of(queue, order="name", limit=SLICE, bodies=False)
     seen = 0
     while seen < SEEN_MOST:
-        found = call.app.store.page(query)
-        yield from (message for message in found if message.label not in blocked and message.rank <= call.now)
+        found = page(query)
+        for name in [message.name for message in found if message.label not in blocked]:
+            message = call.app.store.get(message_ref(queue, name))
+            if message is not None and message.rank > call.now:
+                blocked.add(message.label)  # somebody received it in between
+            if message is not None and message.label not in blocked:
+                yield message
         seen += len(found)
-        if len(found) < SLICE:
+        if len(found) < query.limit:
             return
-        query.after = (found[-1].name, found[-1].name)
+        query.after, query.limit = (found[-1].name, found[-1].name), 20 * SLICE
 
 
 def _receive(call: Call, message: Document, hidden_s: float) -> None:
@@ -85,7 +128,7 @@ def _bury(call: Call, queue: Document, message: Document, target: Document) -> N
         target.body["_sequence"] += 1
         call.put(target)
         name = body["sequence"] = f"{target.body['_sequence']:020d}"
-    else:
+    elif not any(seen is target for seen in call.change.reads):
         call.change.reads.append(target)
     created = call.now if is_fifo(target) else message.created
     put(call, target, body, label=message.label, due=call.now, name=name, created=created)
