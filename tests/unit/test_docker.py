@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import tarfile
 import threading
 from pathlib import Path
@@ -86,7 +87,25 @@ def test_an_engine_that_is_away_is_told_in_a_sentence(tmp_path: Path) -> None:
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> store.DockerImages:
     client = Client("mine:1", "localhost/built:2", "python:3.11")
     monkeypatch.setattr(store, "reach", lambda *_: SimpleNamespace(name="Podman", version="4.3.1", client=lambda _: client))
+    monkeypatch.setattr(store, "missing", lambda _: "")
     return store.DockerImages(LocalImages(tmp_path), "unix:///s")
+
+
+def test_where_nobody_listens_an_unknown_image_is_refused_at_once(tmp_path: Path) -> None:
+    found = store.DockerImages(LocalImages(tmp_path), f"unix://{tmp_path}/none.sock")
+    with pytest.raises(ImageError, match=r"--requirements FILE\. No container engine answers at unix://.*: No such file or directory\.$"):
+        found.check("nobody/knows:1")
+    found.check("python:3.11")
+
+
+def test_an_engine_with_too_many_before_us_is_there(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as first:
+        listening.bind(str(tmp_path / "s"))
+        address = f"unix://{tmp_path}/s"
+        assert "Connection refused" in daemon.missing(address)
+        listening.listen(0)
+        first.connect(str(tmp_path / "s"))
+        assert daemon.missing(address) == ""
 
 
 def look(images: store.DockerImages, uri: str) -> Any:

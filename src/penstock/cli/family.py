@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from contextlib import suppress
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from penstock import Refused, presence
+from penstock import Refused, presence, server
 from penstock.cli import checks, world
 from penstock.cli.world import DataOption
 from penstock.runs import runner
@@ -50,12 +51,24 @@ def up(
     settings = world.settings_of(data, host=host, port=port, doorway_port=doorway_port, fronts=fronts)
     about = presence.running(settings.data)
     if detach:
+        if about is None:
+            warn_of_engine(settings)
         show(about or world.ensure_up(settings, quiet=True), settings, as_json, already=bool(about))
         return
     if about:
         raise UpAlready(f"A server is up already, at {about['url']} (pid {about['pid']}); `{world.typed()} down` stops it.")
+    warn_of_engine(settings)
     command = world.server_command(settings, *(["--json"] if as_json else []))
     os.execv(command[0], command)  # noqa: S606 - the process that the person started is the server
+
+
+def warn_of_engine(settings: Settings) -> None:
+    """A line where the container engine that was chosen is not there; the server starts all the same."""
+    if settings.docker:
+        try:
+            server.try_containers(settings)
+        except Refused as why:
+            print(f"penstock: {why} Images that only it has are refused until it does.", file=sys.stderr)
 
 
 def show(about: dict[str, Any], settings: Settings, as_json: bool, already: bool = False) -> None:

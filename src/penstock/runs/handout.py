@@ -40,9 +40,14 @@ def send(connection: socket.socket, info: dict[str, Any], descriptors: list[int]
     socket.send_fds(connection, [json.dumps(info).encode() + b"\n"], descriptors)
 
 
-def connect(path: str | Path) -> socket.socket:
-    """A connection to a Unix socket, however long its path is. Raises OSError."""
+def connect(path: str | Path, wait: bool = True) -> socket.socket:
+    """A connection to a Unix socket, however long its path is.
+
+    Takes: `wait`, whether to wait for a listener that has too many before us.
+    Raises: OSError; BlockingIOError for such a listener where nothing is to wait.
+    """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    connection.setblocking(wait)
     folder = -1
     try:
         folder = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

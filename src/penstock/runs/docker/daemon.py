@@ -73,6 +73,17 @@ def _checked(address: str) -> str:
     return address
 
 
+def missing(address: str) -> str:
+    """Why nobody can be listening at an address; empty where somebody does, be he slow. Waits for nothing."""
+    try:
+        handout.connect(address.removeprefix("unix://"), wait=False).close()
+    except BlockingIOError:
+        return ""
+    except OSError as fault:
+        return f"No container engine answers at {address}: {fault.strerror or fault}."
+    return ""
+
+
 def reach(address: str, timeout_s: float = HELLO_S) -> Daemon:
     """The engine at an address. Raises Refused with the reason where it does not answer."""
     try:

@@ -16,7 +16,7 @@ from docker.errors import APIError
 
 from penstock import Refused
 from penstock.runs.base import Environment, Held, ImageError
-from penstock.runs.docker.daemon import ANSWER_S, HELLO_S, Daemon, find_image, reach
+from penstock.runs.docker.daemon import ANSWER_S, HELLO_S, Daemon, find_image, missing, reach
 from penstock.runs.images.registry import LocalImages
 from penstock.runs.images.uris import parse_uri
 
@@ -63,6 +63,8 @@ class DockerImages:
     def check(self, uri: str) -> None:
         """Raises: ImageError for a URI that nothing stands for, here and at the engine."""
         if unknown := self._unknown(uri):
+            if why := missing(self._address):
+                raise ImageError(f"{unknown} {why}")
             answer = self._ask(uri, unknown, HELLO_S)
             if isinstance(answer, ImageError):
                 raise answer
@@ -92,7 +94,7 @@ class DockerImages:
         try:
             self._local.check(uri)
         except ImageError as fault:
-            return str(fault)
+            return f"{str(fault).rstrip('.')}."
         return ""
 
     def _learn(self, uri: str, unknown: str) -> None:
