@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from penstock.functions.base import THROTTLED, Outcome
 from penstock.kernel import invocations
 from penstock.kernel.clock import FakeClock
 from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_.sources.engine import succeeded
 from penstock.store.records import Change, Document, Query
 from tests.conftest import World
-from tests.unit.test_lambda import Lambda
+from tests.unit.test_lambda import Dispatched, Lambda
 
 
 class Mapped:
@@ -219,11 +220,47 @@ def test_a_disabled_mapping_takes_nothing_until_it_is_enabled(mapped: Mapped) ->
     assert (mapped.shown()["State"], mapped.shown()["BatchSize"], len(mapped.asked())) == ("Enabled", 5, 1)
 
 
+def test_a_throttled_batch_is_given_up_when_its_messages_are_seen_again(mapped: Mapped) -> None:
+    mapped.world.app.functions = dispatched = Dispatched()
+    mapped.map()
+    mapped.send("a")
+    mapped.look()
+    (invocation,) = mapped.asked()
+    began, pause_s = mapped.clock.now(), mapped.world.step(invocation)
+    while mapped.asked():
+        assert mapped.clock.now() - began <= 30  # the queue's VisibilityTimeout
+        dispatched.known[dispatched.begun[-1].key] = Outcome(refused=THROTTLED)
+        mapped.clock.move(min(pause_s or 0.0, mapped.world.step(invocation) or 0.0))
+        pause_s = mapped.world.step(invocation)
+    mapped.look()
+    assert mapped.clock.now() - began == 30
+    (again,) = mapped.asked()
+    assert mapped.bodies(again) == ["a"]
+    assert len(mapped.stored("lambda.event-source")[0].body["_running"]) == 1
+
+
+def test_a_deleted_mapping_gives_up_what_its_function_has_not_begun(mapped: Mapped) -> None:
+    mapped.world.app.functions = Dispatched()
+    uuid = mapped.map(BatchSize=1)["UUID"]
+    mapped.send("a", "b")
+    mapped.look()
+    begun, _ = mapped.asked()
+    mapped.world.step(begun)
+    mapped.lam("DeleteEventSourceMapping", UUID=uuid)
+    mapped.look()
+    assert [one.name for one in mapped.asked()] == [begun.name]
+    mapped.answer(begun)
+    assert not mapped.stored("lambda.event-source")
+    assert mapped.left() == 1
+
+
 def test_a_deleted_mapping_goes_when_its_function_has_finished(mapped: Mapped) -> None:
+    mapped.world.app.functions = Dispatched()
     uuid = mapped.map()["UUID"]
     mapped.send("a")
     mapped.look()
     (invocation,) = mapped.asked()
+    mapped.world.step(invocation)
     assert mapped.lam("DeleteEventSourceMapping", UUID=uuid)["State"] == "Deleting"
     mapped.look()
     assert refusal(lambda: mapped.lam("UpdateEventSourceMapping", UUID=uuid, Enabled=False))[0] == "ResourceInUseException"

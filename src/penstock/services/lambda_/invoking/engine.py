@@ -39,22 +39,28 @@ def carry_out(call: Call, invocation: Document) -> float | None:
             return float(body["ended"]) + KEPT_S - call.now
         call.delete(invocation)
         return None
-    if call.now < body.get("due", 0.0):
-        return float(body["due"]) - call.now
+    until = float(body.get("until", "inf"))
+    if call.now < (due := min(body.get("due", 0.0), until)):
+        return float(due) - call.now
     functions: Functions = call.app.functions
     found = functions.look(key_of(invocation))
     if isinstance(found, Outcome):
         return _hear(call, invocation, found)
-    if call.now >= body.get("until", float("inf")):
+    if call.now >= until:
         return _end(call, invocation, _told(f"It did not end within its {body['until'] - invocation.created:g} s."), "TimedOut")
     if found is False and (ended := _begin(call, invocation)) is not None:
         return ended
-    return min(HEARTBEAT_S, max(0.01, float(body.get("until", "inf")) - call.now))
+    return min(HEARTBEAT_S, max(0.01, until - call.now))
 
 
 def key_of(invocation: Document) -> str:
     body = invocation.body
     return f"{invocation.account}/{invocation.region}/{invocation.name}/{body['attempts']}.{body.get('losses', 0)}"
+
+
+def has_begun(call: Call, invocation: Document) -> bool:
+    """Whether the dispatcher has, or had, the attempt that is due."""
+    return call.app.functions.look(key_of(invocation)) is not False
 
 
 def ref_of(key: str) -> Ref:

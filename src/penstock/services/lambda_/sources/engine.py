@@ -13,6 +13,7 @@ from typing import Any
 from penstock.kernel import invocations, queues
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
+from penstock.services.lambda_.invoking.engine import has_begun
 from penstock.services.lambda_.sources.state import SOURCE
 from penstock.store.records import Document
 
@@ -31,6 +32,7 @@ def look(call: Call, mapping: Document) -> float | None:
     _finish(call, mapping)
     body = mapping.body
     if mapping.status == "Deleting":
+        _leave(call, mapping)
         if not body["_running"]:
             call.delete(mapping)
             return None
@@ -63,6 +65,16 @@ def _finish(call: Call, mapping: Document) -> None:
         del mapping.body["_running"][name]
         invocations.end(call, name)
         call.put(mapping)
+
+
+def _leave(call: Call, mapping: Document) -> None:
+    """Gives up the batches that wait for the function, throttled, say: their messages are seen again after their time-out."""
+    for name in list(mapping.body["_running"]):
+        invocation = invocations.find(call, name)
+        if invocation is not None and invocation.status == invocations.WAITING and not has_begun(call, invocation):
+            invocations.end(call, name)
+            del mapping.body["_running"][name]
+            call.put(mapping)
 
 
 def succeeded(messages: list[list[str]], payload: str) -> list[list[str]]:
@@ -172,7 +184,9 @@ def _begin(call: Call, mapping: Document, records: list[dict[str, Any]]) -> None
     name = invocations.name_of(f"{mapping.arn}/{body['_batches']}")
     body["_running"][name] = [[record["messageId"], record["receiptHandle"]] for record in records]
     payload = json.dumps({"Records": records})
-    invocations.begin(call, body["FunctionArn"], payload, name=name, tell=mapping.ref)
+    queue = queues.find(call, mapping.parent)
+    hidden_s = float(queue.body["Attributes"].get("VisibilityTimeout", 30)) if queue else 0.0
+    invocations.begin(call, body["FunctionArn"], payload, name=name, tell=mapping.ref, timeout_s=hidden_s)
 
 
 def _url(mapping: Document) -> str:
