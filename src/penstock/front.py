@@ -33,7 +33,7 @@ from penstock.connections import Incoming
 from penstock.intake import Body, Disconnected, Receive, keep, keep_small
 from penstock.kernel import auth, cors, ids, sigv4
 from penstock.kernel.app import App
-from penstock.kernel.call import Call, Caller, Waiting
+from penstock.kernel.call import Call, Caller, Long, Waiting
 from penstock.kernel.errors import ServiceError, unserved
 from penstock.kernel.turns import Lane, Turn, Turns
 from penstock.kernel.waits import Waits
@@ -228,6 +228,9 @@ class Front:
                     if call.change:
                         await self.app.store.commit_async(call.change)
                     break
+                except Long:
+                    call.patient = True
+                    continue
                 except Waiting as waiting:
                     if turn is not None:
                         turn.give_back()  # nobody waits with a turn in hand
@@ -275,7 +278,7 @@ class Front:
         """Runs an operation here, or beside the event loop where it may take long."""
         function = self.app.function(operation)
         when: Callable[[Call], bool] | None = getattr(function, "slow_when", None)
-        if getattr(function, "slow", False) or (when is not None and when(call)):
+        if call.patient or getattr(function, "slow", False) or (when is not None and when(call)):
             return await asyncio.get_running_loop().run_in_executor(None, self.app.perform, call, operation)
         return self.app.perform(call, operation)
 

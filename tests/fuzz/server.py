@@ -37,6 +37,9 @@ class Images:
     def look(self, uri: str) -> Environment | None:
         return Environment(uri, "sklearn", "1.2-1", "/env/bin/python", env={"PATH": "/env/bin"})
 
+    def asks(self, uri: str) -> bool:
+        return False
+
     def check(self, uri: str) -> None:
         pass
 

@@ -112,7 +112,8 @@ def look(images: store.DockerImages, uri: str) -> Any:
     """What an image became, once the engine has answered."""
     heard = threading.Event()
     images.listen(lambda _: heard.set())
-    assert images.look(uri) is None
+    if (found := images.look(uri)) is not None:
+        return found
     assert heard.wait(60)
     return images.look(uri)
 
@@ -149,6 +150,50 @@ def test_an_engine_that_does_not_answer_in_time_refuses_nothing(
     monkeypatch.setattr(store, "AGAIN_S", 0.0)
     with pytest.raises(ImageError, match="no container engine answers"):
         look(images, "mine:1")
+
+
+def test_one_thread_asks_an_engine_that_hangs_and_who_waited_in_vain_once_waits_no_more(
+    images: store.DockerImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked, reach = threading.Event(), [], store.reach
+
+    def hanging(*_: Any) -> Any:
+        asked.append(threading.current_thread())
+        assert answers.wait(60)
+        return reach("")
+
+    monkeypatch.setattr(store, "reach", hanging)
+    monkeypatch.setattr(store, "HELLO_S", 0.01)
+    assert (images.asks("python:3.11"), images.asks("mine:1")) == (False, True)
+    images.check("mine:1")
+    while images.asks("mine:2"):  # until the question hangs
+        answers.wait(0.01)
+    for number in range(20):
+        images.check(f"mine:{number}")
+        assert images.look(f"mine:{number}") is None
+    assert len(asked) == 1
+    heard = threading.Event()
+    images.listen(lambda _: heard.set() if not images._asked else None)
+    answers.set()
+    assert heard.wait(60)
+    assert len(set(asked)) == 1
+    assert not images.asks("mine:1"), "what is known is not asked for"
+
+
+def test_the_answers_of_an_engine_are_kept_up_to_a_number(images: store.DockerImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "ANSWERS", 2)
+    for number in range(5):
+        with pytest.raises(ImageError):
+            images.check(f"none:{number}")
+    assert set(images._answers) == {"none:3", "none:4"}
+
+
+def test_what_was_refused_is_asked_for_anew(images: store.DockerImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError):
+        images.check("pulled:1")
+    with store.reach("", 0).client(0) as client:
+        client.images = ("pulled:1",)  # type: ignore[attr-defined]
+    images.check("pulled:1")
 
 
 def test_inputs_go_in_as_one_archive_that_leaves_the_images_own_folders_alone(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -19,6 +21,7 @@ from botocore.exceptions import ClientError
 from penstock.front import Front
 from penstock.kernel import auth
 from penstock.kernel.call import Caller
+from penstock.runs.base import ImageError
 from penstock.store.records import Change
 from penstock.wire import models
 from tests.conftest import Boto, House
@@ -57,6 +60,33 @@ def post(house: House, headers: dict[str, str], body: bytes = b"{}") -> tuple[in
 def test_what_reads_or_unlinks_much_runs_beside_the_event_loop(house: House, service: str, name: str) -> None:
     operation = house.app.function(models.service(service).operations[name])
     assert getattr(operation, "slow", False)
+
+
+def test_who_waits_for_an_answer_about_an_image_holds_up_nobody(
+    house: House, client: Boto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks, goes_on = threading.Event(), threading.Event()
+
+    def check(_: str) -> None:
+        checks.set()
+        assert goes_on.wait(60)
+        raise ImageError("No environment is known for the image slow:1. Nothing stands for it.")
+
+    monkeypatch.setattr(house.app, "images", mock.Mock(asks=lambda _: True, check=check))
+    job = {
+        "ProcessingJobName": "Slow", "RoleArn": client.role, "AppSpecification": {"ImageUri": "slow:1"},
+        "ProcessingResources": {"ClusterConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}},
+    }  # fmt: skip
+    sagemaker = client("sagemaker")
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(sagemaker.create_processing_job, **job)
+        try:
+            assert checks.wait(60)
+            assert sagemaker.list_models()["Models"] == []
+        finally:
+            goes_on.set()
+        with pytest.raises(ClientError, match="Nothing stands for it"):
+            made.result(60)
 
 
 def test_a_signed_request_is_answered(house: House) -> None:

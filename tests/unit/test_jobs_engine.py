@@ -87,6 +87,9 @@ class Images:
             note="this image became that", metrics=expressions if self.framework == "xgboost" else [],
         )  # fmt: skip
 
+    def asks(self, uri: str) -> bool:
+        return False
+
     def check(self, uri: str) -> None:
         if "no-such" in uri:
             raise ImageError("Nothing stands for it.")

@@ -34,7 +34,10 @@ class Caller:
 
 
 class Long(Exception):
-    """What a step is about to do may take longer than a step may work: the engine runs it again, beside its other steps."""
+    """What a step is about to do may take longer than a step may work: the engine runs it again, beside its other steps.
+
+    An operation may do the same: the front runs it again, beside its event loop.
+    """
 
 
 class Waiting(Exception):
@@ -86,7 +89,7 @@ class Call:
     later: Callable[[], Awaitable[dict[str, Any]]] | None = None
     """What the front awaits, once the change is committed, for the reply: what a function of the user's answers, say."""
     patient: bool = False
-    """Whether this step runs beside the others, and may take its time."""
+    """Whether this step, or operation, runs beside the others, and may take its time."""
     arrived: float = 0.0
     """When the request came, for an operation that is run again because it waits; 0 where nobody waits."""
     afterwards: list[Callable[[], None]] = field(default_factory=list)

@@ -204,6 +204,10 @@ class Images(Protocol):
         """Builds nothing. Raises ImageError for a URI that nothing stands for."""
         ...
 
+    def asks(self, uri: str) -> bool:
+        """Whether `check` has to ask somebody who may take his time."""
+        ...
+
     def lacks(self, uri: str) -> str:
         """Why an image has another Python here than it asks for; empty where it has its own, or may get it yet.
 

@@ -222,6 +222,9 @@ class LocalImages:
         """Raises: ImageError for a URI that nothing stands for. Nothing is built."""
         self._resolve(uri)
 
+    def asks(self, uri: str) -> bool:
+        return False
+
     def lacks(self, uri: str) -> str:
         """Why an image has another Python here than it asks for; empty where it has its own, or may get it yet.
 

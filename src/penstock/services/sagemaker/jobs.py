@@ -186,6 +186,8 @@ def check_image(call: Call, uri: str) -> None:
     images: Images | None = call.app.images
     if images is None:
         return
+    if images.asks(uri):
+        call.take_time()
     try:
         images.check(uri)
     except ImageError as fault:
