@@ -6,18 +6,22 @@ import base64
 import hashlib
 import io
 import json
+import struct
 import threading
 import urllib.request
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from penstock.containers.penstock_lambda.host import unpack
 from penstock.functions.base import Outcome
 from penstock.kernel import invocations
+from penstock.kernel.clock import FakeClock
 from penstock.kernel.errors import ServiceError
-from penstock.services.lambda_ import rules
+from penstock.services.lambda_ import archives, rules
 from penstock.store.records import Document, Query
 from tests.conftest import Boto, House, World
 
@@ -132,6 +136,35 @@ def test_an_archive_that_claims_too_much_is_refused(lam: Lambda) -> None:
     assert "Unzipped size must be smaller than" in refusal(lambda: lam.create(Code={"ZipFile": held.getvalue()}))[1]
 
 
+def test_an_archive_of_too_many_members_is_refused_before_they_are_read(lam: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MEMBERS", 20)
+    many = zipped(**{f"f{number}": "" for number in range(21)})
+    lie = many[:-14] + struct.pack("<HH", 1, 1) + many[-10:]  # the end record says that there is one
+    monkeypatch.setattr(archives.zipfile, "ZipFile", None)
+    for each in (many, lie):
+        assert "Unzipped size must be smaller than" in refusal(lambda code=each: lam.create(Code={"ZipFile": code}))[1]
+
+
+@pytest.mark.parametrize("comment", [b"", b"x" * 60_000])
+def test_archives_with_comments_and_zip64_records_are_taken(lam: Lambda, monkeypatch: pytest.MonkeyPatch, comment: bytes) -> None:
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 2)  # more need a record of 64 bits
+    for count, name in ((1, "f"), (3, "g")):
+        held = io.BytesIO()
+        with zipfile.ZipFile(held, "w") as packed:
+            for number in range(count):
+                packed.writestr(f"{number}.py", CODE)
+            packed.comment = comment
+        assert lam.create(name, Code={"ZipFile": held.getvalue()})["CodeSize"] == len(held.getvalue())
+
+
+def test_code_from_s3_that_is_too_large_is_not_read(lam: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
+    lam.world("s3", "CreateBucket", Bucket="large")
+    lam.world("s3", "PutObject", Bucket="large", Key="k", Body=bytes(1001))
+    monkeypatch.setattr(archives, "UNPACKED_BYTES", 1000)
+    told = refusal(lambda: lam.create(Code={"S3Bucket": "large", "S3Key": "k"}))[1]
+    assert "Unzipped size must be smaller than" in told  # and not: could not unzip
+
+
 def test_code_comes_from_s3_and_can_be_fetched_again(client: Boto) -> None:
     client("s3").create_bucket(Bucket="code-of-lambda")
     client("s3").put_object(Bucket="code-of-lambda", Key="a/code.zip", Body=ZIP)
@@ -218,6 +251,58 @@ def test_layers_have_versions_and_functions_keep_them(lam: Lambda) -> None:
     assert lam("PublishLayerVersion", LayerName="libs", Content=content)["Version"] == 3
 
 
+def test_a_layers_archive_goes_with_the_last_that_uses_it(lam: Lambda) -> None:
+    content = {"ZipFile": zipped(python__lib="")}
+    used = lam("PublishLayerVersion", LayerName="used", Content=content)
+    lam("PublishLayerVersion", LayerName="unused", Content=content)
+    lam.create(Layers=[used["LayerVersionArn"]])
+    lam.settle()
+    lam("PublishVersion", FunctionName="f")
+    keys = {name: stored_code(lam, name) for name in ("used", "unused")}
+    for name in keys:
+        lam("DeleteLayerVersion", LayerName=name, VersionNumber=1)
+    there = lambda name: lam.world.app.store.object("awslambda-us-east-1-tasks", keys[name]) is not None  # noqa: E731
+    assert (there("used"), there("unused")) == (True, False)
+    lam("UpdateFunctionConfiguration", FunctionName="f", Layers=[])
+    assert there("used")  # the version has it
+    lam("DeleteFunction", FunctionName="f", Qualifier="1")
+    assert not there("used")
+
+
+def test_a_deleted_function_takes_the_archive_of_a_deleted_layer_with_it(lam: Lambda) -> None:
+    layer = lam("PublishLayerVersion", LayerName="l", Content={"ZipFile": zipped(python__lib="")})
+    for name in "fg":
+        lam.create(name, Layers=[layer["LayerVersionArn"]])
+    key = stored_code(lam, "l")
+    lam("DeleteLayerVersion", LayerName="l", VersionNumber=1)
+    lam("DeleteFunction", FunctionName="f")
+    assert lam.world.app.store.object("awslambda-us-east-1-tasks", key) is not None
+    lam("DeleteFunction", FunctionName="g")
+    assert lam.world.app.store.object("awslambda-us-east-1-tasks", key) is None
+
+
+def stored_code(lam: Lambda, layer: str) -> str:
+    """The key of a layer's archive."""
+    (version,) = lam.world.app.store.page(Query(kind="lambda.layer-version", parent=layer))
+    return str(version.body["_code"]["Key"])
+
+
+def test_layers_of_other_accounts_and_regions_are_not_taken_for_ones_own(lam: Lambda) -> None:
+    made = lam("PublishLayerVersion", LayerName="libs", Content={"ZipFile": zipped(python__lib="")})
+    own = made["LayerArn"]
+    assert lam("GetLayerVersion", LayerName=own, VersionNumber=1)["LayerVersionArn"] == made["LayerVersionArn"]
+    assert lam("GetLayerVersionByArn", Arn=made["LayerVersionArn"])["Version"] == 1
+    other, far = own.replace("123456789012", "210987654321"), own.replace("us-east-1", "eu-west-1")
+    for arn, code in ((other, "AccessDeniedException"), (far, "ResourceNotFoundException")):
+        for operation in ("GetLayerVersion", "DeleteLayerVersion"):
+            assert refusal(lambda: lam(operation, LayerName=arn, VersionNumber=1))[0] == code  # noqa: B023
+        assert refusal(lambda: lam("GetLayerVersionByArn", Arn=f"{arn}:1"))[0] == code  # noqa: B023
+        assert refusal(lambda: lam("ListLayerVersions", LayerName=arn))[0] == code  # noqa: B023
+    assert refusal(lambda: lam.create(Layers=[f"{other}:1"]))[0] == "AccessDeniedException"
+    lam.world.region = "eu-west-1"
+    assert "Layers are not in the same region" in refusal(lambda: lam.create(Layers=[made["LayerVersionArn"]]))[1]
+
+
 def test_a_policy_holds_statements_by_their_ids(lam: Lambda) -> None:
     lam.create()
     given = {"FunctionName": "f", "StatementId": "s1", "Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com"}
@@ -240,6 +325,7 @@ def test_reserved_concurrency_leaves_a_hundred_for_the_others(lam: Lambda) -> No
 
 def test_event_invoke_configurations_are_kept_by_qualifier(lam: Lambda) -> None:
     lam.create()
+    lam.world("sqs", "CreateQueue", QueueName="q")
     made = lam("PutFunctionEventInvokeConfig", FunctionName="f", MaximumRetryAttempts=1)
     assert (made["MaximumRetryAttempts"], made["FunctionArn"][-9:]) == (1, "f:$LATEST")
     queue = {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}}
@@ -403,3 +489,85 @@ def test_a_destination_is_told_what_became_of_an_event(lam: Lambda, dispatched: 
     record = json.loads(told.body["payload"])
     assert (record["requestContext"]["condition"], record["requestPayload"]) == ("Success", {"a": 1})
     assert record["responsePayload"] == {"done": True}
+
+
+FAULT = b'{"errorMessage": "no"}'
+
+
+def queue_of(lam: Lambda, name: str) -> str:
+    lam.world("sqs", "CreateQueue", QueueName=name)
+    return f"arn:aws:sqs:us-east-1:123456789012:{name}"
+
+
+def received(lam: Lambda, name: str) -> list[dict[str, Any]]:
+    asked = {"QueueUrl": f"/123456789012/{name}", "MessageAttributeNames": ["All"], "MaxNumberOfMessages": 10}
+    return list(lam.world("sqs", "ReceiveMessage", **asked).get("Messages", ()))
+
+
+def fail(lam: Lambda, dispatched: Dispatched) -> None:
+    """An event that the function fails, without another attempt."""
+    lam("Invoke", FunctionName="f", InvocationType="Event", Payload=b'{"a": 1}')
+    document = invocation_of(lam)
+    assert document is not None
+    lam.world.step(document)
+    end(lam, dispatched, payload=FAULT, error="Unhandled")
+
+
+def test_a_queue_is_told_what_became_of_an_event_and_gets_the_dead_letter(lam: Lambda, dispatched: Dispatched) -> None:
+    told, dead = queue_of(lam, "told"), queue_of(lam, "dead")
+    lam("UpdateFunctionConfiguration", FunctionName="f", DeadLetterConfig={"TargetArn": dead})
+    config = {"MaximumRetryAttempts": 0, "DestinationConfig": {"OnFailure": {"Destination": told}}}
+    lam("PutFunctionEventInvokeConfig", FunctionName="f", **config)
+    fail(lam, dispatched)
+    (record,) = (json.loads(message["Body"]) for message in received(lam, "told"))
+    assert (record["requestContext"]["condition"], record["requestContext"]["approximateInvokeCount"]) == ("RetriesExhausted", 1)
+    assert record["responseContext"] == {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"}
+    assert record["responsePayload"] == {"errorMessage": "no"}
+    (letter,) = received(lam, "dead")
+    assert letter["Body"] == '{"a": 1}'
+    attributes = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
+    assert attributes == {"RequestID": record["requestContext"]["requestId"], "ErrorCode": "200", "ErrorMessage": "no"}
+    assert invocation_of(lam) is None
+
+
+def test_an_event_that_is_too_old_is_not_tried_and_its_destination_is_told(lam: Lambda, dispatched: Dispatched) -> None:
+    lam.world.app.clock = clock = FakeClock()
+    config = {"MaximumEventAgeInSeconds": 60, "DestinationConfig": {"OnFailure": {"Destination": queue_of(lam, "told")}}}
+    lam("PutFunctionEventInvokeConfig", FunctionName="f", **config)
+    lam("Invoke", FunctionName="f", InvocationType="Event")
+    document = invocation_of(lam)
+    assert document is not None
+    lam.world.step(document)
+    end(lam, dispatched, refused="TooManyRequestsException")
+    clock.move(61)
+    lam.world.step(document)
+    assert len(dispatched.begun) == 1
+    (message,) = received(lam, "told")
+    assert json.loads(message["Body"])["requestContext"]["condition"] == "EventAgeExceeded"
+    assert "responsePayload" not in json.loads(message["Body"])
+    assert invocation_of(lam) is None
+
+
+@pytest.mark.parametrize("target", [
+    "arn:aws:sqs:us-east-1:210987654321:q", "arn:aws:sqs:eu-west-1:123456789012:q", "arn:aws:sqs:us-east-1:123456789012:none",
+    "arn:aws:s3:us-east-1:123456789012:accesspoint/q", "arn:aws:lambda:us-east-1:210987654321:function:g",
+])  # fmt: skip
+def test_what_a_function_cannot_reach_is_no_destination_of_it(lam: Lambda, target: str) -> None:
+    lam.create()
+    lam.settle()
+    queue_of(lam, "q")
+    config = {"OnSuccess": {"Destination": target}}
+    given = {"FunctionName": "f", "DestinationConfig": config}
+    assert refusal(lambda: lam("PutFunctionEventInvokeConfig", **given))[0] == "InvalidParameterValueException"
+    letters = {"FunctionName": "f", "DeadLetterConfig": {"TargetArn": target}}
+    assert refusal(lambda: lam("UpdateFunctionConfiguration", **letters))[0] == "InvalidParameterValueException"
+
+
+def test_what_a_zip_names_outside_of_its_folder_stays_inside(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as packed:
+        for name in ("../above", "/absolute", "a/../../twice", "fine"):
+            packed.writestr(name, "x")
+    unpack(str(tmp_path / "code.zip"), str(tmp_path / "task"))
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
+        "code.zip", "task/above", "task/absolute", "task/a/twice", "task/fine"
+    }  # fmt: skip

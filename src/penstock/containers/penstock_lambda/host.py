@@ -31,7 +31,7 @@ class Fault(Exception):
 
 
 def main(arguments: List[str]) -> None:
-    """Takes: pairs of an archive and the folder it is unpacked into; the first is the function's own."""
+    """Takes: pairs of an archive and the folder it is unpacked into; the last is the function's own."""
     began = time.perf_counter()
     api = RuntimeApi(os.environ["AWS_LAMBDA_RUNTIME_API"])
     say("INIT_START Runtime Version: {}".format(os.environ.get("AWS_EXECUTION_ENV", "").replace("AWS_Lambda_", "")))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import ImageError, Images
 from penstock.services.lambda_ import archives, layering, rules
+from penstock.services.lambda_.invoking import destinations
 from penstock.services.lambda_.state import (
     ALIAS,
     FUNCTION,
@@ -57,6 +59,7 @@ def create_function(call: Call) -> dict[str, Any]:
     _check_role(call, given["Role"])
     _check_runtime(call, given["Runtime"])
     archives.establish(call)
+    _check_letters(call, given)
     layers = layering.resolve(call, given.get("Layers") or [], given["Runtime"])
     body: dict[str, Any] = {**copy.deepcopy(dict(rules.DEFAULTS)), "Version": LATEST, "RevisionId": new_revision()}
     rules.set_members(body, given, name)
@@ -138,9 +141,10 @@ def update_function_configuration(call: Call) -> dict[str, Any]:
     if given.get("Runtime"):
         _check_runtime(call, given["Runtime"])
     _check_ready(function)
+    _check_letters(call, given)
     if given.get("Layers") is not None:
         layers = layering.resolve(call, given["Layers"], given.get("Runtime", function.body["Runtime"]))
-        function.body.pop("Layers", None)
+        layering.drop_unused(call, function.body.pop("Layers", None) or (), but=[function])
         function.body |= {"Layers": layers} if layers else {}
     if given.get("Environment") is not None and not given["Environment"].get("Variables"):
         function.body.pop("Environment", None)
@@ -149,6 +153,7 @@ def update_function_configuration(call: Call) -> dict[str, Any]:
     return shown(function)
 
 
+@slow
 def delete_function(call: Call) -> None:
     """Deletes a function with all that belongs to it, or one of its versions. What waits for it asynchronously is dropped.
 
@@ -167,6 +172,7 @@ def delete_function(call: Call) -> None:
         if users:
             raise conflict(f"Version was not able to be deleted: it is used by the aliases {users}")
         call.delete(version)
+        layering.drop_unused(call, version.body.get("Layers") or (), but=[version])
         if not _used(call, version, but=version.name):
             archives.drop(call, version.body["_code"])
         return
@@ -174,6 +180,8 @@ def delete_function(call: Call) -> None:
         call.delete(each)
     for code in {each.body["_code"]["Key"]: each.body["_code"] for each in [*versions, function]}.values():
         archives.drop(call, code)
+    held = [*versions, function]
+    layering.drop_unused(call, [layer for each in held for layer in each.body.get("Layers") or ()], but=held)
     call.row(TagsGone(arn=function.arn))
 
 
@@ -275,6 +283,13 @@ def _check_role(call: Call, arn: str) -> None:
     found = call.app.store.by_arn(arn)
     if found is None or found.kind != "iam.role":
         raise refused("The role defined for the function cannot be assumed by Lambda.")
+
+
+def _check_letters(call: Call, given: Mapping[str, Any]) -> None:
+    """Raises: ServiceError for a dead-letter queue that is not there, or another account's or region's."""
+    target = (given.get("DeadLetterConfig") or {}).get("TargetArn")
+    if target and (target.split(":")[2] not in ("sqs", "sns") or not destinations.reachable(call, target)):
+        raise refused(f"The provided dead-letter queue {target} is none that the function can reach.")
 
 
 def _check_runtime(call: Call, runtime: str) -> None:

@@ -12,6 +12,7 @@ from penstock.kernel import invocations
 from penstock.kernel.call import Call, slow_when
 from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_ import rules
+from penstock.services.lambda_.invoking.destinations import reachable
 from penstock.services.lambda_.invoking.orders import order_of
 from penstock.services.lambda_.state import (
     FUNCTION,
@@ -174,7 +175,7 @@ def _check_destinations(call: Call, function: Document, destinations: dict[str, 
         arn = (destinations.get(outcome) or {}).get("Destination")
         if not arn:
             continue
-        if arn.split(":")[2] not in DESTINATIONS:
+        if arn.split(":")[2] not in DESTINATIONS or not reachable(call, arn):
             raise refused(f"The provided destination config DestinationConfig({member}=Destination({arn})) is invalid.")
         if arn.startswith(function.arn):
             raise refused("You can't specify the function as a destination for itself.")

@@ -10,10 +10,12 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from penstock.kernel import invocations
+from penstock.kernel import invocations, queues
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.store.records import Document
+
+BUCKET = "arn:aws:s3:::"
 
 log = logging.getLogger("penstock.lambda")
 
@@ -41,6 +43,16 @@ def record_of(
     return told
 
 
+def reachable(call: Call, target: str) -> bool:
+    """Whether an outcome can go there: a queue that is there, a topic, function or bus of this account and region, a bucket."""
+    service, region, account = (target.split(":") + [""] * 5)[2:5]
+    if service == "sqs":
+        return queues.find(call, target) is not None
+    if service == "s3":
+        return target.startswith(BUCKET) and ":" not in target.removeprefix(BUCKET)
+    return (region, account) == (call.region, call.account)
+
+
 def deliver(call: Call, target: str, record: dict[str, Any], seed: str, succeeded: bool) -> None:
     """Sends an outcome to its destination, in the call's change; what cannot be sent is told in the server's log."""
     service, text = target.split(":")[2], json.dumps(record)
@@ -55,7 +67,7 @@ def deliver(call: Call, target: str, record: dict[str, Any], seed: str, succeede
             call.other("events", "PutEvents", Entries=[entry])
         elif service == "s3":
             name = f"aws/lambda/async/{seed}.json"
-            call.other("s3", "PutObject", Bucket=target.rpartition(":")[2], Key=name, Body=text.encode())
+            call.other("s3", "PutObject", Bucket=target.removeprefix(BUCKET), Key=name, Body=text.encode())
         else:
             send(call, target, text, {})
     except ServiceError as fault:
@@ -71,7 +83,10 @@ def send(call: Call, target: str, text: str, attributes: dict[str, str]) -> None
     if target.split(":")[2] == "sns":
         call.other("sns", "Publish", TopicArn=target, Message=text, MessageAttributes=told)
         return
-    url = call.other("sqs", "GetQueueUrl", QueueName=target.rpartition(":")[2])["QueueUrl"]
+    queue = queues.find(call, target)
+    if queue is None:
+        raise ServiceError("AWS.SimpleQueueService.NonExistentQueue", f"There is no queue {target} that the function can reach.")
+    url = call.other("sqs", "GetQueueUrl", QueueName=queue.name)["QueueUrl"]
     call.other("sqs", "SendMessage", QueueUrl=url, MessageBody=text, MessageAttributes=told)
 
 

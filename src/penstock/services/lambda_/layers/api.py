@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.kernel.call import Call, slow
-from penstock.services.lambda_ import archives
+from penstock.services.lambda_ import archives, layering
+from penstock.services.lambda_.layering import read_layer
 from penstock.services.lambda_.state import LAYER, LAYER_VERSION, missing, moment_text, new_revision, refused
 from penstock.store.records import Document, Query
 
@@ -13,7 +14,7 @@ from penstock.store.records import Document, Query
 @slow
 def publish_layer_version(call: Call) -> dict[str, Any]:
     given = call.params
-    name = given["LayerName"].rpartition(":")[2]
+    name = read_layer(call, given["LayerName"])
     archives.establish(call)
     layer = LAYER.find(call, name) or LAYER.create(call, name, body={"_last": 0})
     number = layer.body["_last"] + 1
@@ -35,15 +36,15 @@ def get_layer_version(call: Call) -> dict[str, Any]:
 
 
 def get_layer_version_by_arn(call: Call) -> dict[str, Any]:
-    arn = call.params["Arn"]
-    found = LAYER_VERSION.find(call, arn)
+    layer, _, number = call.params["Arn"].rpartition(":")
+    found = LAYER_VERSION.find(call, f"{read_layer(call, layer)}:{number}")
     if found is None:
         raise missing("The resource you requested does not exist.")
     return _shown(call, found)
 
 
 def list_layer_versions(call: Call) -> dict[str, Any]:
-    name = call.params["LayerName"].rpartition(":")[2]
+    name = read_layer(call, call.params["LayerName"])
     return LAYER_VERSION.page(
         call, "LayerVersions", order="rank", parent=name, show=_summary, keep=lambda version: _fits(call, version)
     )
@@ -58,11 +59,13 @@ def list_layers(call: Call) -> dict[str, Any]:
     return page
 
 
+@slow
 def delete_layer_version(call: Call) -> None:
     """Functions that name it keep what they have of it."""
-    found = LAYER_VERSION.find(call, f"{call.params['LayerName'].rpartition(':')[2]}:{call.params['VersionNumber']}")
+    found = LAYER_VERSION.find(call, f"{read_layer(call, call.params['LayerName'])}:{call.params['VersionNumber']}")
     if found is not None:
         call.delete(found)
+        layering.drop_unused(call, [{"Arn": found.arn, "_code": found.body["_code"]}])
 
 
 def _version(call: Call) -> Document:
@@ -70,7 +73,7 @@ def _version(call: Call) -> Document:
     number = int(call.params["VersionNumber"])
     if number < 1:
         raise refused("Layer Version Cannot be less than 1.")
-    return LAYER_VERSION.get(call, f"{call.params['LayerName'].rpartition(':')[2]}:{number}")
+    return LAYER_VERSION.get(call, f"{read_layer(call, call.params['LayerName'])}:{number}")
 
 
 def _fits(call: Call, version: Document) -> bool:
