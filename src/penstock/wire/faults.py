@@ -113,7 +113,7 @@ def _json(
     if cbor:
         headers.update({"content-type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"})
     else:
-        headers["x-amzn-errortype"] = code
+        headers["x-amzn-errortype"] = str(body.get("__type", code))
     if protocol == "rest-json":
         headers["content-type"] = "application/json"
     if service is not None and service.query_compatible:
