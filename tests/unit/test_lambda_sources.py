@@ -11,6 +11,7 @@ from penstock.functions.base import THROTTLED, Outcome
 from penstock.kernel import invocations
 from penstock.kernel.clock import FakeClock
 from penstock.kernel.errors import ServiceError
+from penstock.services.lambda_.sources.batches import KIND
 from penstock.services.lambda_.sources.engine import succeeded
 from penstock.store.records import Change, Document, Query
 from tests.conftest import World
@@ -140,6 +141,58 @@ def test_a_window_gathers_more_than_ten(mapped: Mapped) -> None:
     assert len(mapped.asked()) == 2  # full before its time
     mapped.answer(one)
     assert mapped.left() == 25
+
+
+def test_a_look_writes_and_deletes_little_however_large_a_batch_is(mapped: Mapped) -> None:
+    mapped.map(BatchSize=250, MaximumBatchingWindowInSeconds=20)
+    for start in range(0, 250, 10):
+        entries = [{"Id": str(n), "MessageBody": f"{start + n} " + "x" * 500} for n in range(10)]
+        mapped.world("sqs", "SendMessageBatch", QueueUrl=mapped.url, Entries=entries)
+    mapped.look()
+    (invocation,) = mapped.asked()
+    assert len(set(mapped.bodies(invocation))) == 250
+    (mapping,) = mapped.stored("lambda.event-source")
+    assert len(json.dumps(mapping.body)) < 2000
+    invocation.status, invocation.body["answer"] = invocations.SUCCEEDED, "null"
+    mapped.world.app.store.commit(Change(puts=[invocation]))
+    left = []
+    while mapped.world.step(mapping) == 0.0:
+        left.append(mapped.left())
+    assert left == [150, 50]
+    assert mapped.left() == 0
+    assert not mapped.stored(KIND)
+    assert mapped.shown()["LastProcessingResult"] == "OK"
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_an_invocation_gets_no_more_than_it_may_weigh(world: World, fifo: bool) -> None:
+    mapped = Mapped(world, fifo=fifo)
+    mapped.map()
+    mapped.send(*(f"{n}" + "é" * 500_000 for n in range(10)), **({"MessageGroupId": "g"} if fifo else {}))
+    mapped.look()
+    batches = mapped.asked()
+    for batch in batches:
+        assert len(batch.body["payload"].encode()) <= 6_291_456
+    assert len(mapped.bodies(batches[0])) == 6
+    if fifo:
+        assert len(batches) == 1  # the group waits
+        mapped.answer(batches[0])
+        mapped.look()
+        batches += mapped.asked()
+    seen = [record for batch in batches for record in mapped.records(batch)]
+    assert [record["body"][0] for record in seen] == list("0123456789")
+    assert {record["attributes"]["ApproximateReceiveCount"] for record in seen} == {"1"}
+
+
+def test_a_disabled_mapping_keeps_nothing_of_what_it_gathered(mapped: Mapped) -> None:
+    uuid = mapped.map(BatchSize=300, MaximumBatchingWindowInSeconds=300)["UUID"]
+    mapped.send(*map(str, range(15)))
+    mapped.look()
+    assert len(mapped.stored(KIND)) == 2
+    mapped.lam("UpdateEventSourceMapping", UUID=uuid, Enabled=False)
+    mapped.look()
+    assert not mapped.stored(KIND)
+    assert mapped.left() == 15
 
 
 def test_what_a_function_fails_is_seen_again_and_goes_to_the_dead_letters(mapped: Mapped) -> None:

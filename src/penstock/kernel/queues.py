@@ -2,6 +2,7 @@
 
     watch      the document is woken whenever there may be something to receive
     unwatch    not any more
+    give_back  messages that were received in this very change are as if they were not
     due        when the next of the messages that are there can be received
 """
 
@@ -35,6 +36,11 @@ def watchers(call: Call, queue: Document) -> list[Ref]:
     """Who is woken when messages come into a queue."""
     query = Query(kind=WATCH, account=queue.account, region=queue.region, parent=queue.arn, limit=1000)
     return [Ref(*watch.body["wakes"]) for watch in call.app.store.page(query)]
+
+
+def give_back(call: Call, ids: set[str]) -> None:
+    """Messages that this very change receives are as if nobody had received them, not even counted."""
+    call.change.puts = [put for put in call.change.puts if put.kind != MESSAGE or put.body["id"] not in ids]
 
 
 def due(call: Call, queue: Document) -> float | None:

@@ -1,6 +1,7 @@
 """The engine's looks at mappings: what the function has finished is deleted, what came is taken to it.
 
-A look receives at most ten messages, begins at most one batch, and looks again at once while there is more. Receiving, beginning and
+A look receives at most ten messages, begins at most one batch, deletes a hundred messages at most, and looks again at once while
+there is more. Receiving, beginning and
 deleting are each in one transaction with what the mapping knows of them, so a crash loses nothing; a function may see a batch twice.
 """
 
@@ -8,19 +9,23 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from typing import Any
 
 from penstock.kernel import invocations, queues
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_.invoking.engine import has_begun
+from penstock.services.lambda_.sources import batches
 from penstock.services.lambda_.sources.state import SOURCE
 from penstock.store.records import Document
 
 TOGETHER = 5
 """Batches that a function has at a time, where ScalingConfig says nothing."""
-SIZE_MOST = 5 << 20
-"""What a batch's records may weigh before no more are gathered: an invocation takes 6 MB."""
+SIZE_MOST = 6_291_456 - len(batches.PAYLOAD.format(""))
+"""What the records of a batch may weigh, in the bytes of their JSON: an invocation takes 6 MB."""
+MANY = 100
+"""Messages from which on beginning a batch, or judging it, takes its time."""
 RECEIVED = 10
 LOOK_AGAIN_S = 60.0
 SETTLED = {"Creating", "Enabling", "Disabling", "Updating"}
@@ -29,11 +34,14 @@ SETTLED = {"Creating", "Enabling", "Disabling", "Updating"}
 
 def look(call: Call, mapping: Document) -> float | None:
     """One look at a mapping."""
-    _finish(call, mapping)
+    if _finish(call, mapping):
+        return 0.0
     body = mapping.body
     if mapping.status == "Deleting":
         _leave(call, mapping)
         if not body["_running"]:
+            if batches.drop(call, mapping):
+                return 0.0
             call.delete(mapping)
             return None
         SOURCE.save(call, mapping)
@@ -43,28 +51,63 @@ def look(call: Call, mapping: Document) -> float | None:
         mapping.status = body["State"] = wanted
         call.put(mapping)
     if not body["_enabled"]:
-        if body.pop("_gathered", None):  # they are seen again after their time-out
-            call.put(mapping)
-        return None
+        return _abandon(call, mapping)
     return _take(call, mapping)
 
 
-def _finish(call: Call, mapping: Document) -> None:
-    """Ends the batches that the function has finished: the messages that it did not fail are deleted."""
-    for name, messages in list(mapping.body["_running"].items()):
-        outcome = invocations.outcome(call, name)
-        if outcome is None and invocations.find(call, name) is not None:
-            continue
-        done, told = messages, "OK"
-        if outcome is None or not outcome.succeeded:
-            done, told = [], "PROBLEM: Function call failed"
-        elif "ReportBatchItemFailures" in (mapping.body.get("FunctionResponseTypes") or ()):
-            done = succeeded(messages, outcome.payload)
-        _delete(call, mapping, done)
-        mapping.body["LastProcessingResult"] = told
-        del mapping.body["_running"][name]
-        invocations.end(call, name)
+def _abandon(call: Call, mapping: Document) -> float | None:
+    """Lets go of what was gathered: those messages are seen again after their time-out."""
+    body = mapping.body
+    if "_gathered" not in body:
+        return None
+    if batches.drop(call, mapping, body["_batches"] + 1):
+        return 0.0
+    del body["_gathered"]
+    call.put(mapping)
+    return None
+
+
+def _finish(call: Call, mapping: Document) -> bool:
+    """Ends batches that the function has finished: the messages that it did not fail are deleted.
+
+    Gives: whether there is more of it to do than one look may.
+    """
+    body, left = mapping.body, batches.SLICE
+    for name, batch in list(body["_running"].items()):
+        ending = body.setdefault("_ending", {}).get(name)
+        if ending is None:
+            outcome = invocations.outcome(call, name)
+            if outcome is None and invocations.find(call, name) is not None:
+                continue
+            ending = body["_ending"][name] = _judge(call, mapping, batch, outcome)
+            invocations.end(call, name)
+        pieces = batches.kept(call, mapping, batch, limit=left, bodies=ending["delete"])
+        for piece in pieces:
+            if ending["delete"]:
+                failed = set(ending["failed"])
+                _delete(call, mapping, [receipt for receipt in piece.body["receipts"] if receipt[0] not in failed])
+            call.delete(piece)
         call.put(mapping)
+        left -= len(pieces)
+        if not left:
+            return True
+        body["LastProcessingResult"] = ending["told"]
+        del body["_running"][name], body["_ending"][name]
+    return False
+
+
+def _judge(call: Call, mapping: Document, batch: int, outcome: invocations.Outcome | None) -> dict[str, Any]:
+    """Whether messages of a batch are to be deleted, and which of them the function failed."""
+    if outcome is None or not outcome.succeeded:
+        return {"delete": False, "failed": [], "told": "PROBLEM: Function call failed"}
+    failed: list[str] = []
+    if "ReportBatchItemFailures" in (mapping.body.get("FunctionResponseTypes") or ()):
+        if mapping.body["BatchSize"] > MANY:
+            call.take_time()
+        receipts = [receipt for piece in batches.kept(call, mapping, batch) for receipt in piece.body["receipts"]]
+        done = {name for name, _ in succeeded(receipts, outcome.payload)}
+        failed = [name for name, _ in receipts if name not in done]
+    return {"delete": True, "failed": failed, "told": "OK"}
 
 
 def _leave(call: Call, mapping: Document) -> None:
@@ -94,45 +137,61 @@ def succeeded(messages: list[list[str]], payload: str) -> list[list[str]]:
 
 
 def _delete(call: Call, mapping: Document, messages: list[list[str]]) -> None:
-    url = _url(mapping)
-    for start in range(0, len(messages), RECEIVED):
-        entries = [
-            {"Id": str(number), "ReceiptHandle": handle}
-            for number, (_, handle) in enumerate(messages[start : start + RECEIVED])
-        ]
-        try:
-            with call.attempt():
-                call.other("sqs", "DeleteMessageBatch", QueueUrl=url, Entries=entries)
-        except ServiceError:
-            return  # the queue is not there any more
+    """Deletes up to ten messages, unless their queue is not there any more."""
+    entries = [{"Id": str(number), "ReceiptHandle": handle} for number, (_, handle) in enumerate(messages)]
+    if not entries:
+        return
+    with suppress(ServiceError), call.attempt():
+        call.other("sqs", "DeleteMessageBatch", QueueUrl=_url(mapping), Entries=entries)
 
 
 def _take(call: Call, mapping: Document) -> float | None:
     """Receives what there is, and begins a batch that is full or has waited for long enough; gives when to look again."""
     body = mapping.body
-    gathered: dict[str, Any] = body.get("_gathered") or {"since": call.now, "records": []}
+    gathered: dict[str, Any] = body.get("_gathered") or {"since": call.now, "count": 0, "bytes": 0, "pieces": 0}
     most = (body.get("ScalingConfig") or {}).get("MaximumConcurrency", TOGETHER)
     if len(body["_running"]) >= most:
         return None  # the end of a batch wakes it
-    records = gathered["records"]
-    room = body["BatchSize"] - len(records)
+    room = body["BatchSize"] - gathered["count"]
     came = _receive(call, mapping, min(RECEIVED, room)) if room > 0 else []
-    if came and not records:
-        gathered["since"] = call.now
-    records += came
+    texts = [batches.text_of(record) for record in came]
+    fit = _fitting(texts, SIZE_MOST - gathered["bytes"])
+    queues.give_back(call, {record["messageId"] for record in came[fit:]})
+    if fit:
+        gathered = _gather(call, mapping, gathered, came[:fit], texts[:fit])
     left_s = gathered["since"] + body["MaximumBatchingWindowInSeconds"] - call.now
-    full = len(records) >= body["BatchSize"] or sum(len(record["body"]) for record in records) >= SIZE_MOST
-    if records and (full or left_s <= 0):
-        _begin(call, mapping, records)
-        body.pop("_gathered", None)
-        call.put(mapping)
+    full = gathered["count"] >= body["BatchSize"] or fit < len(came)
+    if gathered["count"] and (full or left_s <= 0):
+        _begin(call, mapping, gathered, texts[:fit])
         return 0.0
-    if came:
-        body["_gathered"] = gathered
-        call.put(mapping)
     if len(came) == RECEIVED:
         return 0.0
-    return min(_next_s(call, mapping), left_s if records else LOOK_AGAIN_S)
+    return min(_next_s(call, mapping), left_s if gathered["count"] else LOOK_AGAIN_S)
+
+
+def _fitting(texts: list[str], room: int) -> int:
+    """How many of the records, from the first on, there is room for."""
+    for number, text in enumerate(texts):
+        room -= batches.weigh([text])
+        if room < 0:
+            return number
+    return len(texts)
+
+
+def _gather(
+    call: Call, mapping: Document, before: dict[str, Any], records: list[dict[str, Any]], texts: list[str]
+) -> dict[str, Any]:
+    """Keeps records with those of the batch that waits for more; gives what there is of it now."""
+    batches.keep(call, mapping, mapping.body["_batches"] + 1, before["pieces"], records, texts)
+    gathered = {
+        "since": before["since"] if before["count"] else call.now,
+        "count": before["count"] + len(records),
+        "bytes": before["bytes"] + batches.weigh(texts),
+        "pieces": before["pieces"] + 1,
+    }
+    mapping.body["_gathered"] = gathered
+    call.put(mapping)
+    return gathered
 
 
 def _next_s(call: Call, mapping: Document) -> float:
@@ -178,12 +237,18 @@ def _attribute(value: dict[str, Any]) -> dict[str, Any]:
     return {"binaryValue": base64.b64encode(value["BinaryValue"]).decode(), **shown}
 
 
-def _begin(call: Call, mapping: Document, records: list[dict[str, Any]]) -> None:
+def _begin(call: Call, mapping: Document, gathered: dict[str, Any], last: list[str]) -> None:
+    """Has the function invoked with what was gathered; the records of this very look are given, the store does not have them yet."""
+    if gathered["count"] > MANY:
+        call.take_time()
     body = mapping.body
     body["_batches"] += 1
+    texts = [text for piece in batches.kept(call, mapping, body["_batches"]) for text in piece.body["texts"]]
     name = invocations.name_of(f"{mapping.arn}/{body['_batches']}")
-    body["_running"][name] = [[record["messageId"], record["receiptHandle"]] for record in records]
-    payload = json.dumps({"Records": records})
+    body["_running"][name] = body["_batches"]
+    del body["_gathered"]
+    call.put(mapping)
+    payload = batches.PAYLOAD.format(batches.BETWEEN.join([*texts, *last]))
     queue = queues.find(call, mapping.parent)
     hidden_s = float(queue.body["Attributes"].get("VisibilityTimeout", 30)) if queue else 0.0
     invocations.begin(call, body["FunctionArn"], payload, name=name, tell=mapping.ref, timeout_s=hidden_s)

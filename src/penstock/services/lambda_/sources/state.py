@@ -27,7 +27,8 @@ SOURCE = Resource(
 """Its parent is the queue's ARN. Its body's own members:
 
     _enabled     whether it is to take messages
-    _gathered    the records of the batch that waits for more, and since when: {"since", "records"}
-    _running     the batches that the function has: {invocation: [[message id, receipt handle], ...]}
+    _gathered    what there is of the batch that waits for more: {"since", "count", "bytes", "pieces"}; its records are in `batches`
+    _running     the batches that the function has or has finished: {invocation: number of the batch}
+    _ending      those of them that it has finished, while their messages are deleted: {invocation: {"delete", "failed", "told"}}
     _batches     how many there were
 """
