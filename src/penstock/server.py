@@ -51,7 +51,7 @@ from penstock.runs.images.indexes import read_indexes
 from penstock.runs.images.registry import LocalImages
 from penstock.runs.layers import make_layer
 from penstock.runs.local import LocalExecutor
-from penstock.runs.strays import begin_sweep
+from penstock.runs.strays import sweep_at_start
 from penstock.search.base import LateSearch
 from penstock.services import SERVICES
 from penstock.services.lambda_.api import CONCURRENCY
@@ -251,8 +251,7 @@ def run_engine(settings: Settings) -> None:
     app.layers = [str(lay_common(settings))]
     setup = sandbox.setup(str(settings.data / "sockets"), docker=docker)
     app.runs = LocalExecutor(settings.data, capacity_of(settings), setup)
-    if docker:
-        begin_sweep(docker, settings.data / "runs")
+    sweep_at_start(docker, settings.data / "runs")
     engine = Engine(app.steps(), store, SqliteWork(store, writer), app.clock, app.step_call, give_up=app.give_up())
     app.nudge = engine.nudge
 

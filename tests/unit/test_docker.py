@@ -9,16 +9,21 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
 pytest.importorskip("docker", reason="the extra `docker` is not installed")
 
-from docker.errors import ImageNotFound, NotFound
+from docker.errors import APIError, ImageNotFound, NotFound
 
 from penstock import Refused
+from penstock.runs import strays
 from penstock.runs.base import ImageError, Input
 from penstock.runs.docker import archives, daemon, store, sweep
+from penstock.runs.docker.attempt import ContainerAttempt
+from penstock.runs.docker.sockets import HeldNamespace
+from penstock.runs.folder import RunFolder
 from penstock.runs.images.registry import LocalImages
 from penstock.runs.outputs import TooMuch
 
@@ -265,3 +270,35 @@ def test_a_sweep_removes_what_nobody_watches_the_holder_last(tmp_path: Path) -> 
     assert sweep.sweep(client, tmp_path, lambda run, attempt: run == "live") == 2
     assert client.removed == ["dead-program", "dead-holder"]
     assert not sweep.is_watched(tmp_path, "nobody", 1)
+
+
+def test_what_a_crash_left_is_swept_where_no_engine_is_chosen_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setattr(strays.subprocess, "Popen", lambda command, **_: begun.append(command[3:]))
+    runs, client = tmp_path / "runs", Client()
+    strays.sweep_at_start("", runs)
+    assert begun == []
+    strays.sweep_at_start("unix:///s", runs)
+    for reached in (False, True):  # until it could be done
+        strays.sweep_at_start("", runs)
+        assert begun[-1][:2] == ["unix:///s", str(runs)]
+        away = mock.Mock(side_effect=None if reached else Refused("away"), return_value=mock.Mock(client=lambda: client))
+        monkeypatch.setattr(sweep, "reach", away)
+        sweep.main(begun[-1][0], *map(Path, begun[-1][1:]))
+    assert len(client.removed) == 4
+    strays.sweep_at_start("", runs)
+    assert len(begun) == 3
+
+
+def test_a_holder_that_does_not_start_is_known_to_whoever_removes_it(tmp_path: Path) -> None:
+    client = mock.Mock(
+        create_host_config=lambda **_: {}, create_container=lambda *_, **__: {"Id": "made"},
+        inspect_image=lambda _: {"Id": "i"}, start=mock.Mock(side_effect=APIError("no")),
+    )  # fmt: skip
+    attempt = ContainerAttempt.__new__(ContainerAttempt)
+    attempt.folder, attempt.order = RunFolder(tmp_path), mock.Mock(attempt=1)
+    attempt.spec = mock.Mock(instances=[mock.Mock(host="algo-1")], port=8080)
+    attempt.scratch, attempt.client, attempt.namespaces = tmp_path, client, []
+    with mock.patch.object(ContainerAttempt, "_ports", return_value={"api": 80}), pytest.raises(APIError):
+        attempt._make_network()
+    assert [each.container for each in attempt.namespaces if isinstance(each, HeldNamespace)] == ["made"]

@@ -22,7 +22,7 @@ from penstock.runs import endings, limits, network, outputs
 from penstock.runs.base import Instance, RunState
 from penstock.runs.docker.archives import Shadow, put_files
 from penstock.runs.docker.daemon import ANSWER_S, HELLO_S, Daemon, reach, told_by
-from penstock.runs.docker.sockets import SAFE, HeldNamespace, hold
+from penstock.runs.docker.sockets import SAFE, HeldNamespace, hold, make_holder
 from penstock.runs.docker.sweep import HOLDER, PROGRAM, is_watched, labels_of, remove, sweep
 from penstock.runs.live import LiveOutputs
 from penstock.runs.lookout import Lookout
@@ -141,9 +141,10 @@ class ContainerAttempt(Attempt):
             folder = self.scratch / f"holder-{number}"
             folder.mkdir()
             names = {name: network.address_of(n, len(hosts)) for n, name in enumerate(hosts, 1)}
-            held = hold(self.client, folder, host, ports, labels, names)
+            held = make_holder(self.client, folder, host, ports, labels, names)
+            self.namespaces.append(held)  # before its start, which may fail
+            hold(self.client, folder, held, ports)
             held.address = network.address_of(number, len(hosts))
-            self.namespaces.append(held)
             made.append(held)
         if len(hosts) > 1:
             _wire(made)

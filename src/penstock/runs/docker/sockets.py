@@ -65,12 +65,20 @@ class HeldNamespace(Namespace):
             listening.close()
 
 
-def hold(
+def make_holder(
     client: APIClient, folder: Path, host: str, ports: dict[str, int], labels: dict[str, str], hosts: dict[str, str]
 ) -> HeldNamespace:
-    """Starts a holder and takes what it opened.
+    """Makes a holder, which `hold` starts: whoever gets it removes it, whatever comes of its start.
 
     Takes: an empty folder for its socket; `ports` by who answers there; `hosts`, further names by their addresses.
+    Raises: OSError; what the engine's client raises.
+    """
+    return HeldNamespace(host, -1, container=_create(client, folder, host, list(ports.values()), labels, hosts))
+
+
+def hold(client: APIClient, folder: Path, held: HeldNamespace, ports: dict[str, int]) -> None:
+    """Starts a holder and takes what it opened.
+
     Raises: OSError; what the engine's client raises.
     """
     listening = handout.listen(folder / "holder.sock", 1)
@@ -78,18 +86,15 @@ def hold(
     os.chmod(folder / "holder.sock", 0o666)  # noqa: S103  root in a container has no right to what is another user's
     with listening:
         listening.settimeout(HOLDER_S)
-        container = _start(client, folder, host, list(ports.values()), labels, hosts)
-        held = HeldNamespace(host, -1, container=container)
+        client.start(held.container)
         try:
             held.connection, _ = listening.accept()
             held.connection.settimeout(HOLDER_S)
             held.network, *opened = _receive(held.connection)
         except (OSError, ValueError) as fault:
-            said = client.inspect_container(container)["State"]
-            held.close()
+            said = client.inspect_container(held.container)["State"]
             raise OSError(f"the ports of Penstock could not be opened in a container ({said.get('Error') or fault})") from None
         held.listening = {name: socket.socket(fileno=fd) for name, fd in zip(ports, opened, strict=True)}
-    return held
 
 
 def _receive(connection: socket.socket) -> list[int]:
@@ -99,7 +104,7 @@ def _receive(connection: socket.socket) -> list[int]:
     return descriptors
 
 
-def _start(
+def _create(
     client: APIClient, folder: Path, host: str, ports: list[int], labels: dict[str, str], hosts: dict[str, str]
 ) -> str:
     program = Path(penstock.__file__).parent / "containers" / "holder"
@@ -114,7 +119,6 @@ def _start(
     made = client.create_container(
         ensure_image(client), entrypoint=command, hostname=host, labels=labels, host_config=config
     )
-    client.start(made["Id"])
     return str(made["Id"])
 
 

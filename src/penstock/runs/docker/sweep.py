@@ -1,4 +1,4 @@
-"""Removes the containers of runs that nobody watches any more: `python -m penstock.runs.docker.sweep ADDRESS RUNS`.
+"""Removes the containers of runs that nobody watches any more: `python -m penstock.runs.docker.sweep ADDRESS RUNS [NOTE]`.
 
 A container goes on when its supervisor is killed. Nothing of it is published, and its run is lost; it is found again by its labels,
 by the runner when it sees the loss, by the next attempt, and by the engine at its start.
@@ -51,13 +51,16 @@ def is_watched(runs: Path, name: str, attempt: int) -> bool:
     return state is not None and state.phase not in (ENDED, LOST) and state.attempt == attempt
 
 
-def main(address: str, runs: Path) -> None:
+def main(address: str, runs: Path, *notes: Path) -> None:
+    """Takes: files that are removed once all is done."""
     try:
         with reach(address, ANSWER_S).client() as client:
             sweep(client, runs, lambda name, attempt: is_watched(runs, name, attempt))
+        for note in notes:
+            note.unlink(missing_ok=True)
     except (Refused, OSError) as fault:
         print(f"penstock: containers that nobody watches could not be looked for: {fault}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], *map(Path, sys.argv[2:]))
