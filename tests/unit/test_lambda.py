@@ -205,6 +205,8 @@ def test_versions_are_what_the_function_was_and_are_not_made_twice(lam: Lambda) 
     assert lam("PublishVersion", FunctionName="f")["Version"] == "2"
     listed = lam("ListVersionsByFunction", FunctionName="f")["Versions"]
     assert [each["Version"] for each in listed] == ["$LATEST", "1", "2"]
+    every = lam("ListFunctions", FunctionVersion="ALL")["Functions"]
+    assert [each["FunctionArn"].rpartition(":")[2] for each in every] == ["$LATEST", "1", "2"]
     assert lam("GetFunctionConfiguration", FunctionName="f", Qualifier="1")["CodeSha256"] == first["CodeSha256"]
 
 
@@ -311,7 +313,9 @@ def test_a_policy_holds_statements_by_their_ids(lam: Lambda) -> None:
     assert statement["Condition"] == {"ArnLike": {"AWS:SourceArn": "arn:aws:events:us-east-1:123456789012:rule/r"}}
     assert refusal(lambda: lam("AddPermission", **given))[0] == "ResourceConflictException"
     assert json.loads(lam("GetPolicy", FunctionName="f")["Policy"])["Statement"] == [statement]
+    assert "s2 is not found" in refusal(lambda: lam("RemovePermission", FunctionName="f", StatementId="s2"))[1]
     lam("RemovePermission", FunctionName="f", StatementId="s1")
+    assert "No policy is associated" in refusal(lambda: lam("RemovePermission", FunctionName="f", StatementId="s1"))[1]
     assert refusal(lambda: lam("GetPolicy", FunctionName="f"))[0] == "ResourceNotFoundException"
 
 

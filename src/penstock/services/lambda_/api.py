@@ -101,7 +101,12 @@ def list_functions(call: Call) -> dict[str, Any]:
     if call.params.get("FunctionVersion") == "ALL":
         each = [call.find(FUNCTION.ref(call, entry["FunctionName"])) for entry in page["Functions"]]
         page["Functions"] = [
-            _listed(version, call) for function in each if function for version in [function, *_versions(call, function)]
+            listed
+            for function in each
+            if function
+            for listed in (
+                _listed(function, call, f"{function.arn}:{LATEST}"), *(_listed(version, call) for version in _versions(call, function)),
+            )
         ]
     return page
 

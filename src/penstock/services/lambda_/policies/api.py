@@ -61,7 +61,10 @@ def get_policy(call: Call) -> dict[str, Any]:
 def remove_permission(call: Call) -> None:
     wanted = named(call)
     function = _holder(call, wanted)
-    statements = (_policy(function, wanted) or {}).get("Statement", [])
+    policy = _policy(function, wanted)
+    if policy is None:
+        raise missing("No policy is associated with the given resource.")
+    statements = policy["Statement"]
     left = [each for each in statements if each["Sid"] != call.params["StatementId"]]
     if len(left) == len(statements):
         raise missing(f"Statement {call.params['StatementId']} is not found in resource policy.")
