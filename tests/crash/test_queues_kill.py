@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +76,16 @@ def send_and_receive(clan: Clan, url: str) -> tuple[list[str], list[str]]:
 
 
 def test_nothing_acknowledged_is_lost_and_every_token_comes_back(tmp_path: Path) -> None:
-    chance = random.Random(5)
     with raise_clan(tmp_path, fronts="2") as clan:
         sqs, lam, sm = (clan.client(name) for name in ("sqs", "lambda", "sagemaker"))
         role = clan.keys["role_arn"]
-        lam.create_function(FunctionName="answers", Runtime="python3.11", Handler="app.handler", Role=role, Timeout=20,
+        lam.create_function(FunctionName="answers", Runtime="python3.11", Handler="app.handler", Role=role, Timeout=8,
                             Code={"ZipFile": zipped(app__py=CODE)})  # fmt: skip
-        tried = {"VisibilityTimeout": "20"}
-        url, plain = (sqs.create_queue(QueueName=name, Attributes=tried)["QueueUrl"] for name in ("asked", "plain"))
+        hidden_s = {"asked": "8", "plain": "3"}  # for so long waits what a killed process had received
+        url, plain = (
+            sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": seconds})["QueueUrl"]
+            for name, seconds in hidden_s.items()
+        )
         sent, got = send_and_receive(clan, plain)
         assert set(got) == set(sent)
 
@@ -94,8 +94,13 @@ def test_nothing_acknowledged_is_lost_and_every_token_comes_back(tmp_path: Path)
         lam.create_event_source_mapping(EventSourceArn=arn, FunctionName="answers")
         sm.create_pipeline(PipelineName="asks", PipelineDefinition=definition(url), RoleArn=role)
         execution = sm.start_pipeline_execution(PipelineName="asks")["PipelineExecutionArn"]
-        for _ in range(2):
-            time.sleep(chance.uniform(0.1, 0.8))  # when it is killed is left to chance
+
+        def begun() -> set[str]:
+            steps = sm.list_pipeline_execution_steps(PipelineExecutionArn=execution)["PipelineExecutionSteps"]
+            return {step["StepName"] for step in steps}
+
+        for number in range(DEPTH):  # each finds a step whose message is on its way, and what came of the steps before
+            until(lambda number=number: f"S{number}" in begun(), f"step S{number} begins")
             clan.kill("engine")
             until(lambda: clan.member("engine"), "another engine")
 
