@@ -10,6 +10,8 @@ import pytest
 
 from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker.experiments.state import COMPONENT
+from penstock.services.sagemaker.lineage import entities
+from penstock.services.sagemaker.lineage.state import FORGOTTEN
 from penstock.services.sagemaker.pipelines import bills
 from penstock.services.sagemaker.pipelines.state import ENDED, EXECUTION
 from penstock.store.records import Change, Document, Query
@@ -88,6 +90,48 @@ def test_associations_are_listed_by_either_end_and_go_with_what_they_associate(a
     assert ask("DeleteAssociation", SourceArn=a, DestinationArn=b) == {"SourceArn": a, "DestinationArn": b}
     assert refused(lambda: ask("DeleteAssociation", SourceArn=a, DestinationArn=b))[0] == "ResourceNotFound"
     ask("DeleteArtifact", ArtifactArn=b)
+    assert ask("ListAssociations")["AssociationSummaries"] == []
+
+
+def test_no_association_of_many_is_left_out(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entities, "PAGE", 2)
+    hub = make(ask, "hub")
+    others = [make(ask, f"n{number}") for number in range(5)]
+    for other in others:
+        chain(ask, hub, other)
+    assert names(ask("QueryLineage", StartArns=[hub], Direction="Descendants")) == set(others)
+    for order in ({}, {"SortBy": "DestinationArn"}, {"DestinationType": "DataSet"}):
+        listed, token = [], {}
+        while True:
+            page = ask("ListAssociations", SourceArn=hub, MaxResults=3, **order, **token)
+            listed += [each["DestinationArn"] for each in page["AssociationSummaries"]]
+            if "NextToken" not in page:
+                break
+            token = {"NextToken": page["NextToken"]}
+        assert sorted(listed) == sorted(others)
+    assert listed == others[::-1], "the newest first"
+
+
+def test_the_associations_of_a_deleted_entity_go_slice_by_slice_and_those_of_its_successor_stay(
+    world: World, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entities, "SLICE", 2)
+    hub, others = make(ask, "hub"), [make(ask, f"n{number}") for number in range(5)]
+    for other in others:
+        chain(ask, hub, other)
+    ask("DeleteArtifact", ArtifactArn=hub)
+    (left,) = world.app.store.page(Query(kind=FORGOTTEN))
+    assert make(ask, "hub") == hub
+    for other in others:  # some are there still, of the one that was deleted
+        chain(ask, hub, other)
+    while world.step(left) is not None:
+        pass
+    assert len(ask("ListAssociations", SourceArn=hub)["AssociationSummaries"]) == 5
+    assert world.app.store.page(Query(kind=FORGOTTEN)) == []
+    ask("DeleteArtifact", ArtifactArn=hub)
+    (left,) = world.app.store.page(Query(kind=FORGOTTEN))
+    while world.step(left) is not None:
+        pass
     assert ask("ListAssociations")["AssociationSummaries"] == []
 
 

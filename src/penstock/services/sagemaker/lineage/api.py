@@ -9,7 +9,7 @@ from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError, invalid
 from penstock.kernel.resource import Resource
 from penstock.services.sagemaker.lineage import entities, graph
-from penstock.services.sagemaker.lineage.state import ACTION, ARTIFACT, CONTEXT
+from penstock.services.sagemaker.lineage.state import ACTION, ARTIFACT, ASSOCIATION, CONTEXT
 from penstock.services.sagemaker.people import author
 from penstock.store.records import Document
 
@@ -122,14 +122,21 @@ def delete_association(call: Call) -> dict[str, Any]:
 def list_associations(call: Call) -> dict[str, Any]:
     """Lists associations by where they come from, where they lead to, types and time; the newest first."""
     given = call.params
+    source, destination, order = given.get("SourceArn"), given.get("DestinationArn"), given.get("SortBy", "CreationTime")
     wanted = [(member, given[member]) for member in ("SourceType", "DestinationType", "AssociationType") if member in given]
+
+    def keep(known: Document) -> bool:
+        return all(known.body.get(member) == value for member, value in wanted)
+
+    if order == "CreationTime":
+        return ASSOCIATION.page(
+            call, "AssociationSummaries", parent=source, label=destination, keep=keep if wanted else None, show=lambda known: known.body
+        )
     found = [
         known.body
-        for known in entities.associations(call, given.get("SourceArn"), given.get("DestinationArn"))
-        if all(known.body.get(member) == value for member, value in wanted)
-        and given.get("CreatedAfter", 0.0) <= known.created <= given.get("CreatedBefore", known.created)
+        for known in entities.associations(call, source, destination)
+        if keep(known) and given.get("CreatedAfter", 0.0) <= known.created <= given.get("CreatedBefore", known.created)
     ]
-    order = given.get("SortBy", "CreationTime")
     return pages.cut(
         call, "AssociationSummaries", found, lambda one: [one[order], one["SourceArn"], one["DestinationArn"]],
         descending=given.get("SortOrder", "Descending") == "Descending",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.kernel.resource import Resource
-from penstock.services.sagemaker.lineage.state import ARTIFACT, ASSOCIATION, NOUNS
+from penstock.services.sagemaker.lineage.state import ARTIFACT, ASSOCIATION, FORGOTTEN, NOUNS
 from penstock.services.sagemaker.people import author
 from penstock.store.records import Document, Query, Ref
 
-MOST = 10_000
-"""How many associations of one entity are looked at."""
+PAGE = 1000
+"""So many associations are read at a time."""
+SLICE = 100
+"""So many are deleted in one change."""
 SOURCES = "SageMaker"
 """What the SourceType of a job's trial component begins with; as a vertex it has the rest as its type."""
 
@@ -59,8 +62,11 @@ def artifact(call: Call, uri: str, kind: str, name: str = "", properties: dict[s
 def associate(call: Call, source: Document, destination: Document, kind: str | None) -> None:
     """Associates two entities; where they are associated already, nothing changes."""
     ref = _ref(source, destination)
-    if call.find(ref) is not None:
+    known = call.find(ref)
+    if known is not None and known.created >= max(source.created, destination.created):
         return
+    if known is not None:  # of an entity of the same ARN, which was deleted
+        call.delete(known)
     for read in (source, destination):  # both must still be there when this is written
         if read.version and call.was_put(read.ref) is None:
             call.change.reads.append(read)
@@ -83,16 +89,41 @@ def association(call: Call, source: str, destination: str) -> Document | None:
     return call.find(Ref(ASSOCIATION.kind, call.account, call.region, _digest(name)))
 
 
-def associations(call: Call, source: str | None = None, destination: str | None = None) -> list[Document]:
-    """The associations that come from an ARN, or lead to one; all where none is named."""
-    query = Query(kind=ASSOCIATION.kind, account=call.account, region=call.region, parent=source, label=destination, limit=MOST)
-    return call.app.store.page(query)
+def associations(call: Call, source: str | None = None, destination: str | None = None) -> Iterator[Document]:
+    """The associations that come from an ARN, or lead to one; all where none is named. They are read page by page."""
+    query = _query(call, source, destination)
+    query.order, query.limit = "name", PAGE
+    while page := call.app.store.page(query):
+        yield from page
+        if len(page) < PAGE:
+            return
+        query.after = (page[-1].name, page[-1].name)
 
 
 def forget(call: Call, entity: Document) -> None:
-    """Deletes what associates an entity that goes."""
-    for known in [*associations(call, source=entity.arn), *associations(call, destination=entity.arn)]:
+    """Deletes what associates an entity that goes; of much, the engine deletes what is more than a slice."""
+    if not forget_some(call, entity.arn, call.now):
+        return
+    ref = Ref(FORGOTTEN, call.account, call.region, _digest(entity.arn))
+    left = call.find(ref) or Document(kind=ref.kind, account=ref.account, region=ref.region, name=ref.name, label=entity.arn)
+    left.created = call.now
+    call.put(left)
+    call.wake(ref)
+
+
+def forget_some(call: Call, arn: str, before: float) -> bool:
+    """Deletes a slice of an ARN's associations from before a moment, the oldest first; whether there may be more."""
+    found: dict[Ref, Document] = {}
+    for query in (_query(call, arn, None), _query(call, None, arn)):
+        query.limit = SLICE
+        found |= {known.ref: known for known in call.app.store.page(query) if known.created <= before}
+    for known in list(found.values())[:SLICE]:
         call.delete(known)
+    return len(found) >= SLICE
+
+
+def _query(call: Call, source: str | None, destination: str | None) -> Query:
+    return Query(kind=ASSOCIATION.kind, account=call.account, region=call.region, parent=source, label=destination)
 
 
 def type_of(entity: Document) -> str:

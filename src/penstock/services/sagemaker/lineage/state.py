@@ -28,6 +28,8 @@ CONTEXT = _declared("Context", "ContextName")
 ARTIFACT = _declared("Artifact", "_name")
 """Its name is a digest of its source: there is one artifact for a source."""
 ASSOCIATION = Resource("sagemaker.association", key="_name", path="", arn="_arn", created="CreationTime", updated="")
+FORGOTTEN = "sagemaker.forgotten-lineage"
+"""The kind of what is left of a deleted entity while its associations go: its label is the ARN, its moment that of the deletion."""
 NOUNS = {
     ACTION.kind: "Action",
     CONTEXT.kind: "Context",

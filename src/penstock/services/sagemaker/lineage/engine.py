@@ -1,0 +1,19 @@
+"""What associated an entity that was deleted goes, some at a look."""
+
+from __future__ import annotations
+
+from penstock.kernel.call import Call
+from penstock.services.sagemaker.lineage import entities
+from penstock.services.sagemaker.lineage.state import FORGOTTEN
+from penstock.store.records import Document
+
+
+def forget_more(call: Call, forgotten: Document) -> float | None:
+    """Deletes some more of the associations from before the entity went; those of one that was made anew since stay."""
+    if entities.forget_some(call, forgotten.label, forgotten.created):
+        return 0.0
+    call.delete(forgotten)
+    return None
+
+
+STEPS = {FORGOTTEN: forget_more}
