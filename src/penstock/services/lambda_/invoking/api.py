@@ -82,7 +82,8 @@ def _answer(outcome: Outcome, version: str, tail: bool) -> dict[str, Any]:
         status = {THROTTLED: 429, FAILED: 500}.get(outcome.refused, 502)
         members = {"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded"} if outcome.refused == THROTTLED else {}
         raise ServiceError(outcome.refused, outcome.message, status, Type="User" if status == 429 else "Service", **members)
-    answer: dict[str, Any] = {"StatusCode": 200, "ExecutedVersion": version, "Payload": outcome.payload, "_headers": {"content-type": "application/json"}}
+    headers = {"content-type": "application/json"}
+    answer: dict[str, Any] = {"StatusCode": 200, "ExecutedVersion": version, "Payload": outcome.payload, "_headers": headers}
     if outcome.error:
         answer["FunctionError"] = outcome.error
     if tail:
