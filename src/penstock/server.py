@@ -280,6 +280,7 @@ def run_engine(settings: Settings) -> None:
 def functions_of(app: App, ended: Callable[[str], Any]) -> Desk:
     """The functions' workers: they are runs, and their end is heard of as that of runs."""
     workers, settings = Workers(app), app.settings
+    workers.sweep(app.runs.names())
     dispatcher = Dispatcher(
         app.runs, workers.make, workers.forget, settings.data / "functions", settings.lambda_idle_s, CONCURRENCY, ended
     )

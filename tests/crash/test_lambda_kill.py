@@ -63,7 +63,7 @@ def left(clan: Clan) -> int:
 def test_events_and_steps_end_as_their_functions_do_whoever_is_killed(tmp_path: Path) -> None:
     with raise_clan(tmp_path, lambda_retry_s="0.2") as clan:
         arn = create(clan)
-        send(clan, name="a", sleep=3)
+        send(clan, name="a", sleep=1)
         until(lambda: "begun a" in lines(clan), "the worker has the event")
         clan.kill("engine")
         send(clan, name="b")  # tried again by the client until there is an engine
@@ -91,7 +91,7 @@ def test_events_and_steps_end_as_their_functions_do_whoever_is_killed(tmp_path: 
 def start_step(clan: Clan, function: str) -> str:
     """An execution of one Lambda step."""
     step = {
-        "Name": "L", "Type": "Lambda", "FunctionArn": function, "Arguments": {"name": "step", "sleep": 3},
+        "Name": "L", "Type": "Lambda", "FunctionArn": function, "Arguments": {"name": "step", "sleep": 1},
         "OutputParameters": [{"OutputName": "name", "OutputType": "String"}],
     }  # fmt: skip
     definition = json.dumps({"Version": "2020-12-01", "Steps": [step]})

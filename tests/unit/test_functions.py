@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from penstock.functions import runtime
-from penstock.functions.base import Order, Outcome, Refusal
+from penstock.functions import runtime, tails
+from penstock.functions.base import Gone, Order, Outcome, Refusal
 from penstock.functions.dispatcher import Dispatcher
-from penstock.runs.base import ENDED, RUNNING, Instance, RunSpec, RunState
+from penstock.runs.base import ENDED, RUNNING, WAITING, Instance, RunSpec, RunState
 
 NEXT = b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Runs:
@@ -49,20 +51,44 @@ class Runs:
         return list(self.states)
 
 
+class Tight(Runs):
+    """An executor with little memory: what does not fit waits until something has ended."""
+
+    room, sizes = 1024, dict[str, int]()
+
+    def start(self, spec: RunSpec) -> RunState:
+        self.sizes = {**self.sizes, spec.name: spec.memory_bytes}
+        super().start(spec)
+        if not self._fits():
+            self.states[spec.name] = RunState(WAITING)
+        return self.states[spec.name]
+
+    def end(self, name: str, state: RunState) -> None:
+        self.states[name] = state
+        for waiting in [run for run, each in self.states.items() if each.phase == WAITING]:
+            self.states[waiting] = RunState(RUNNING)
+            if not self._fits():
+                self.states[waiting] = RunState(WAITING)
+        self.heard(name)
+
+    def _fits(self) -> bool:
+        return sum(self.sizes[run] for run, state in self.states.items() if state.phase == RUNNING) <= self.room
+
+
 class Stage:
     """A dispatcher, and workers that speak to it."""
 
     def __init__(self, folder: Path, make: Callable[[Order, str], RunSpec | None] | None = None, runs: Runs | None = None):
-        self.runs, self.folder, self.ended = runs or Runs(), folder, list[str]()
+        self.runs, self.folder, self.ended, self.forgotten = runs or Runs(), folder, list[str](), list[str]()
         made = make or (lambda order, run: RunSpec(run, instances=[Instance(log=str(folder / "log"))]))
         self.dispatcher = Dispatcher(
-            self.runs, made, lambda run: None, folder / "functions", 600.0, 3, self.ended.append  # type: ignore[arg-type]
+            self.runs, made, self.forgotten.append, folder / "functions", 600.0, 3, self.ended.append  # type: ignore[arg-type]
         )  # fmt: skip
         self.runs.heard = self.dispatcher.heard
         self.serving: list[asyncio.Task[None]] = []
         self.writers: list[asyncio.StreamWriter] = []
 
-    async def connect(self, number: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, number: int = 0) -> Connection:
         """A worker's connection, as its sandbox has it."""
         run = await until(lambda: self.runs.started[number] if len(self.runs.started) > number else None)
         worker = await until(lambda: self.dispatcher.worker_of(run))
@@ -72,6 +98,20 @@ class Stage:
         connection = await asyncio.open_connection(sock=mine)
         self.writers.append(connection[1])
         return connection
+
+    async def warm(self, number: int = 0, **members: Any) -> Connection:
+        """A worker that served an order and is idle."""
+        waiting = asyncio.create_task(self.dispatcher.invoke(self.order(**members)))
+        reader, writer = await self.connect(number)
+        writer.write(NEXT)
+        await answer(reader)
+        writer.write(post("r1", b"ok"))
+        await answer(reader)
+        await waiting
+        writer.write(NEXT)
+        worker = self.dispatcher.worker_of(self.runs.started[number])
+        await until(lambda: worker is not None and worker.idle)
+        return reader, writer
 
     async def close(self) -> None:
         """The workers hang up."""
@@ -106,12 +146,13 @@ def post(request_id: str, body: bytes, what: str = "response") -> bytes:
 
 
 def play(
-    folder: Path, story: Callable[[Stage], Coroutine[Any, Any, None]], make: Callable[[Order, str], RunSpec | None] | None = None
-) -> None:
+    folder: Path, story: Callable[[Stage], Coroutine[Any, Any, None]], make: Callable[[Order, str], RunSpec | None] | None = None,
+    runs: Runs | None = None,
+) -> None:  # fmt: skip
     """Tells a story on a stage that is cleared afterwards."""
 
     async def told() -> None:
-        stage = Stage(folder, make)
+        stage = Stage(folder, make, runs)
         stage.dispatcher.start()
         try:
             await story(stage)
@@ -128,6 +169,8 @@ def test_a_worker_serves_one_order_after_another(tmp_path: Path) -> None:
         for number in (1, 2):
             writer.write(NEXT)
             if number == 2:
+                worker = stage.dispatcher.worker_of(stage.runs.started[0])
+                await until(lambda worker=worker: worker is not None and worker.idle)
                 first = asyncio.create_task(stage.dispatcher.invoke(stage.order("r2", payload=b"2")))
             assert await answer(reader) == (200, b"%d" % number)
             writer.write(post(f"r{number}", b"done"))
@@ -252,5 +295,190 @@ def test_an_order_with_a_key_is_found_again_by_the_next_dispatcher(tmp_path: Pat
         found = after.dispatcher.look("k")
         assert isinstance(found, Outcome)
         assert found.payload == b"late"
+
+    play(tmp_path, story)
+
+
+def test_an_order_that_cannot_be_written_down_is_answered_and_the_worker_serves_on(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        reader, writer = await stage.warm()
+        (tmp_path / "functions").rmdir()
+        stage.dispatcher.begin(stage.order("r2", key="k", limit=1))
+        await until(lambda: stage.ended == ["k"])
+        found = stage.dispatcher.look("k")
+        assert isinstance(found, Outcome)
+        assert found.refused == "ServiceException"
+        waiting = asyncio.create_task(stage.dispatcher.invoke(stage.order("r3", limit=1)))
+        assert (await answer(reader))[0] == 200
+        writer.write(post("r3", b"3"))
+        assert (await waiting).payload == b"3"
+
+    play(tmp_path, story)
+
+
+def test_an_order_with_a_key_is_answered_whatever_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(stage: Stage) -> None:
+        monkeypatch.setattr(stage.dispatcher, "_pool", lambda order: 1 / 0)
+        stage.dispatcher.begin(stage.order(key="k"))
+        await until(lambda: stage.ended == ["k"])
+
+    play(tmp_path, story)
+
+
+def test_as_many_idle_workers_end_as_a_large_one_needs(tmp_path: Path) -> None:
+    def make(order: Order, run: str) -> RunSpec:
+        return RunSpec(run, instances=[Instance(log="")], memory_bytes=int(order.stamp))
+
+    async def story(stage: Stage) -> None:
+        for number in range(8):
+            await stage.warm(number, function=f"f{number}", stamp="128")
+        waiting = asyncio.create_task(stage.dispatcher.invoke(stage.order("r9", function="large", stamp="512")))
+        reader, writer = await stage.connect(8)
+        await until(lambda: (state := stage.runs.look(stage.runs.started[8])) is not None and state.phase == RUNNING)
+        writer.write(NEXT)
+        await answer(reader)
+        writer.write(post("r9", b"9"))
+        assert (await waiting).payload == b"9"
+        assert [run for run in stage.runs.started if stage.dispatcher.worker_of(run)] == stage.runs.started[4:]
+
+    play(tmp_path, story, make, Tight())
+
+
+def test_a_worker_that_becomes_idle_makes_room_for_one_that_waits(tmp_path: Path) -> None:
+    def make(order: Order, run: str) -> RunSpec:
+        return RunSpec(run, instances=[Instance(log="")], memory_bytes=int(order.stamp))
+
+    async def story(stage: Stage) -> None:
+        busy = asyncio.create_task(stage.dispatcher.invoke(stage.order(stamp="1000")))
+        reader, writer = await stage.connect()
+        writer.write(NEXT)
+        await answer(reader)
+        waiting = asyncio.create_task(stage.dispatcher.invoke(stage.order("r2", function="g", stamp="1000")))
+        await until(lambda: len(stage.runs.started) == 2)
+        writer.write(post("r1", b"1") + NEXT)
+        await busy
+        await until(lambda: (state := stage.runs.look(stage.runs.started[1])) is not None and state.phase == RUNNING)
+        waiting.cancel()
+
+    play(tmp_path, story, make, Tight())
+
+
+def test_an_outcome_that_was_heard_is_forgotten_and_one_that_nobody_reads_has_no_payload(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        reader, writer = await stage.warm()
+        stage.dispatcher.begin(stage.order("r2", key="k", quiet=True))
+        stage.dispatcher.forget("k")  # it is carried out yet
+        assert stage.dispatcher.look("k") is True
+        await answer(reader)
+        writer.write(post("r2", b"long"))
+        await until(lambda: stage.ended == ["k"])
+        found = stage.dispatcher.look("k")
+        assert isinstance(found, Outcome)
+        assert (found.payload, found.error) == (b"", "")
+        stage.dispatcher.forget("k")
+        assert stage.dispatcher.look("k") is False
+
+    play(tmp_path, story)
+
+
+def test_of_a_long_log_the_end_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        file.write(b"1 START RequestId: r1 Version: 1\n")
+        file.truncate(1 << 40)  # more than could be read
+        file.seek(0, 2)
+        file.write(b"\n" + b"1 a line\n" * 1000 + b"1 REPORT RequestId: r1\n")
+    text = tails.end_of(str(log), 0, "r1")
+    assert len(text) == tails.TAIL_BYTES
+    assert text.endswith(b"a line\na line\nREPORT RequestId: r1\n")
+
+
+def test_a_worker_that_was_ready_cannot_say_that_it_has_no_handler(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        reader, writer = await stage.warm()
+        other_reader, other_writer = await stage.connect()
+        other_writer.write(b"POST /2018-06-01/runtime/init/error HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+        assert (await answer(other_reader))[0] == 403
+        waiting = asyncio.create_task(stage.dispatcher.invoke(stage.order("r2")))
+        assert (await answer(reader))[0] == 200
+        writer.write(post("r2", b"2"))
+        assert (await waiting).payload == b"2"
+
+    play(tmp_path, story)
+
+
+def test_a_body_is_read_for_an_invocation_that_the_worker_has_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio.StreamReader, "readexactly", None)  # what keeps a whole body
+
+    async def story(stage: Stage) -> None:
+        waiting = asyncio.create_task(stage.dispatcher.invoke(stage.order()))
+        reader, writer = await stage.connect()
+        writer.write(post("another", b"x" * 5_000_000) + NEXT)
+        assert b" 400 " in await reader.readline()
+        waiting.cancel()
+
+    play(tmp_path, story)
+
+
+def test_a_body_that_does_not_come_ends_the_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "BODY_S", 0.0)
+
+    async def story(stage: Stage) -> None:
+        reader, writer = await stage.warm()
+        waiting = asyncio.create_task(stage.dispatcher.invoke(stage.order("r2")))
+        await answer(reader)
+        writer.write(post("r2", b"late")[:-1])
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+        waiting.cancel()
+
+    play(tmp_path, story)
+
+
+def test_credentials_of_a_worker_that_cannot_be_started_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(stage: Stage) -> None:
+        def start(spec: RunSpec) -> RunState:
+            stage.runs.started.append(spec.name)
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(stage.runs, "start", start)
+        assert (await stage.dispatcher.invoke(stage.order())).refused == "ServiceException"
+        await until(lambda: stage.forgotten == stage.runs.started)
+
+    play(tmp_path, story)
+
+
+def test_workers_of_a_function_that_is_gone_end(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.warm()
+        await stage.warm(1, function="other")
+        stage.dispatcher.drop(Gone("1", "r", "f"))
+        await until(lambda: stage.runs.started[0] not in stage.runs.states)
+        assert stage.runs.started[1] in stage.runs.states
+
+    play(tmp_path, story)
+
+
+def test_accounts_and_regions_are_counted_apart(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        orders = [*(stage.order(f"r{n}") for n in range(3)), stage.order("a", account="2"), stage.order("b", region="s")]
+        waiting = [asyncio.create_task(stage.dispatcher.invoke(order)) for order in orders]
+        await until(lambda: len(stage.runs.started) == 5)
+        assert (await stage.dispatcher.invoke(stage.order("r4"))).refused == "TooManyRequestsException"
+        for task in waiting:
+            task.cancel()
+
+    play(tmp_path, story)
+
+
+def test_an_order_that_a_worker_brought_over_counts_until_it_ends(tmp_path: Path) -> None:
+    async def story(before: Stage) -> None:
+        before.dispatcher.begin(before.order(key="k", limit=1))
+        reader, writer = await before.connect()
+        writer.write(NEXT)
+        await answer(reader)
+        after = Stage(tmp_path, runs=before.runs)
+        after.dispatcher.adopt()
+        after.dispatcher.start()
+        assert (await after.dispatcher.invoke(after.order("r2", limit=1))).refused == "TooManyRequestsException"
 
     play(tmp_path, story)

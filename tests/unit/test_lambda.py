@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from penstock.containers.penstock_lambda.host import unpack
-from penstock.functions.base import Outcome
+from penstock.functions.base import Gone, Outcome
 from penstock.kernel import invocations
 from penstock.kernel.clock import FakeClock
 from penstock.kernel.errors import ServiceError
@@ -382,6 +382,7 @@ class Dispatched:
     def __init__(self) -> None:
         self.begun: list[Any] = []
         self.known: dict[str, Any] = {}
+        self.gone: list[Gone] = []
 
     def begin(self, order: Any) -> None:
         self.begun.append(order)
@@ -389,6 +390,12 @@ class Dispatched:
 
     def look(self, key: str) -> Any:
         return self.known.get(key, False)
+
+    def forget(self, key: str) -> None:
+        del self.known[key]
+
+    async def drop(self, gone: Gone) -> None:
+        self.gone.append(gone)
 
 
 @pytest.fixture

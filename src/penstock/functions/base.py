@@ -9,12 +9,14 @@ import msgspec
 
 from penstock.runs.base import RunSpec
 
+PREFIX = "function."
+"""Of the names of workers' runs."""
 THROTTLED = "TooManyRequestsException"
 FAILED = "ServiceException"
 UNHANDLED = "Unhandled"
 
 
-class Order(msgspec.Struct, kw_only=True):
+class Order(msgspec.Struct, kw_only=True, tag=True):
     """One invocation: all that a dispatcher needs to know."""
 
     request_id: str
@@ -36,6 +38,18 @@ class Order(msgspec.Struct, kw_only=True):
     """Whether the outcome brings the end of the log."""
     key: str = ""
     """Of an order that outlives this process: by this it is found again."""
+    quiet: bool = False
+    """Whether nobody wants to know what the function returns, unless it fails."""
+
+
+class Gone(msgspec.Struct, tag=True):
+    """A function that was deleted, or one of its versions."""
+
+    account: str
+    region: str
+    function: str
+    version: str = ""
+    """Empty for all."""
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -63,7 +77,7 @@ class Refusal(Exception):
 Make = Callable[[Order, str], "RunSpec | None"]
 """The run of a worker for an order, by the run's name; None while something it needs is on its way. Raises: Refusal."""
 Forget = Callable[[str], None]
-"""Called with the name of a worker's run that has ended: its credentials go."""
+"""Called with the name of a worker's run that has ended, or could not be started: its credentials go."""
 
 
 class Functions(Protocol):
@@ -79,4 +93,12 @@ class Functions(Protocol):
 
     def look(self, key: str) -> Outcome | bool:
         """The outcome of an order by its key; True while it is carried out, False where nothing is known of it."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """Lets go of an outcome that was heard; in the engine process only."""
+        ...
+
+    async def drop(self, gone: Gone) -> None:
+        """Ends the workers of a function that was deleted, as soon as they are idle."""
         ...

@@ -1,13 +1,12 @@
 """The dispatcher's thread in the engine process, and the two sockets it answers.
 
     <data>/sockets/functions.sock   supervisors hand over the sockets on which workers ask the Runtime API
-    <data>/sockets/invoke.sock      fronts ask for invocations: a length, an Order; a length, an Outcome
+    <data>/sockets/invoke.sock      fronts ask for invocations: a length, an Order (or Gone); a length, an Outcome
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import struct
 import threading
 from pathlib import Path
@@ -19,12 +18,14 @@ import uvloop
 
 from penstock import guests
 from penstock.functions import runtime
-from penstock.functions.base import Order, Outcome
-from penstock.functions.dispatcher import CONNECTIONS, Dispatcher
+from penstock.functions.base import Gone, Order, Outcome
+from penstock.functions.dispatcher import Dispatcher
 from penstock.runs import handout
 
 LENGTH = struct.Struct("!I")
 MOST_BYTES = 64 << 20
+CONNECTIONS = 2
+"""A worker may hold so many: its program has one, and may make another before the first one's end is noticed."""
 
 
 class Desk:
@@ -56,6 +57,12 @@ class Desk:
 
     def look(self, key: str) -> Outcome | bool:
         return self._dispatcher.look(key)
+
+    def forget(self, key: str) -> None:
+        self._dispatcher.forget(key)
+
+    async def drop(self, gone: Gone) -> None:
+        self._loop.call_soon_threadsafe(self._dispatcher.drop, gone)
 
     # --- the thread
     def _run(self) -> None:
@@ -90,16 +97,23 @@ class Desk:
         return await asyncio.start_server(connected, sock=guest, limit=runtime.HEAD_BYTES)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while True:
-                order = msgspec.msgpack.decode(await read_message(reader), type=Order)
-                outcome = await self._dispatcher.invoke(order)
+                asked = msgspec.msgpack.decode(await read_message(reader), type=Order | Gone)
+                if isinstance(asked, Order):
+                    outcome = await self._dispatcher.invoke(asked)
+                else:
+                    self._dispatcher.drop(asked)
+                    outcome = Outcome()
                 writer.write(message(outcome))
                 await writer.drain()
-        writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:  # whatever fails here, the front does not wait for it
+            writer.close()
 
 
-def message(record: Order | Outcome) -> bytes:
+def message(record: Order | Gone | Outcome) -> bytes:
     data = msgspec.msgpack.encode(record)
     return LENGTH.pack(len(data)) + data
 

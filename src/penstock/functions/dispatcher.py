@@ -23,34 +23,22 @@ from typing import Any
 
 import msgspec
 
-from penstock.functions import workers
-from penstock.functions.base import FAILED, THROTTLED, Forget, Make, Order, Outcome, Refusal
+from penstock.functions import room, tails, workers
+from penstock.functions.base import FAILED, PREFIX, THROTTLED, Forget, Gone, Make, Order, Outcome, Refusal
+from penstock.functions.concurrency import Concurrency
+from penstock.functions.ledger import Ledger, Written
 from penstock.functions.workers import Flight, Worker
 from penstock.runs.base import ENDED, LOST, RUNNING, WAITING, Executor, RunSpec, RunState
 
 log = logging.getLogger("penstock.functions")
 
-PREFIX = "function."
 INIT_S = 10.0
 """What loading a function may take before its time-out counts, too."""
 ENVIRONMENT_S, ENVIRONMENT_LOOK_S = 600.0, 0.05
 REAP_S = 1.0
-TAIL_BYTES, TAIL_S, TAIL_LOOK_S = 4096, 1.0, 0.001
-KEPT_S = 900.0
-"""How long the outcome of an order with a key is there to be looked at."""
-CONNECTIONS = 16
-"""A worker may hold so many."""
+INTERNAL = "We encountered an internal error. Please try again."
 
 Key = tuple[str, str, str, str]
-
-
-class Written(msgspec.Struct):
-    """An order with a key that a worker has, as it is written down."""
-
-    order: Order
-    until: float
-    log: str
-    memory_mb: str
 
 
 @dataclass(slots=True, eq=False)
@@ -68,33 +56,33 @@ class Pool:
 class Dispatcher:
     """Gives orders to workers.
 
-    Takes: `folder`, for what is written down; `idle_s`, how long a worker is kept that nobody needs; `most`, how many invocations of all
-    functions may run at once; `ended`, called with the key of an order that has ended.
+    Takes: `folder`, for what is written down; `idle_s`, how long a worker is kept that nobody needs; `most`, how many invocations of
+    an account's functions in a region may run at once; `ended`, called with the key of an order that has ended.
     """
 
     def __init__(
         self, runs: Executor, make: Make, forget: Forget, folder: Path, idle_s: float, most: int,
         ended: Callable[[str], None],
     ):  # fmt: skip
-        self._runs, self._make, self._forget, self._folder, self._tell = runs, make, forget, folder, ended
-        self._idle_s, self._most = idle_s, most
+        self._runs, self._make, self._forget, self._idle_s = runs, make, forget, idle_s
+        self._ledger, self._concurrency = Ledger(folder, ended), Concurrency(most)
         self._pools: dict[Key, Pool] = {}
         self._workers: dict[str, Worker] = {}
         self._pool_of: dict[str, Pool] = {}
-        self._flying: dict[tuple[str, str, str], int] = {}
-        self._keyed: dict[str, Outcome | bool] = {}
-        self._landed: dict[str, float] = {}
+        self._lacking: set[Worker] = set()
+        """Those whose runs wait for capacity."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     # --- from other threads
     def look(self, key: str) -> Outcome | bool:
-        return self._keyed.get(key, False)
+        return self._ledger.look(key)
+
+    def forget(self, key: str) -> None:
+        self._ledger.forget(key)
 
     def begin(self, order: Order) -> None:
-        if self._loop is not None and self._keyed.setdefault(order.key, True) is True and order.key not in self._landed:
-            self._landed[order.key] = 0.0
+        if self._loop is not None and self._ledger.begin(order.key):
             self._loop.call_soon_threadsafe(self._do, self._carry_out(order))
 
     def heard(self, run: str) -> None:
@@ -106,10 +94,7 @@ class Dispatcher:
     # --- living
     def adopt(self) -> None:
         """Before the engine's steps: what workers have is known again."""
-        for file in self._folder.glob("*.order"):
-            with contextlib.suppress(OSError, msgspec.DecodeError):
-                written = msgspec.msgpack.decode(file.read_bytes(), type=Written)
-                self._keyed[written.order.key], self._landed[written.order.key] = True, 0.0
+        self._ledger.adopt()
 
     def start(self) -> None:
         """In the event loop."""
@@ -117,47 +102,45 @@ class Dispatcher:
         for run in self._runs.names():
             if run.startswith(PREFIX):
                 self._find(run)
-        for file in self._folder.glob("*.order"):
-            if file.stem not in self._workers:
-                self._land_lost(file)
+        for run in self._ledger.runs():
+            if run not in self._workers:
+                self._land_lost(run)
         self._do(self._reap())
 
     def _find(self, run: str) -> None:
         """A worker that an earlier process started: one that has an order is let go on, another is ended."""
         worker = self._workers[run] = Worker(run, self._freed, self._broken, ready=True)
-        try:
-            written = msgspec.msgpack.decode((self._folder / f"{run}.order").read_bytes(), type=Written)
-        except (OSError, msgspec.DecodeError):
+        written = self._ledger.read(run)
+        if written is None:
             self._stop(worker)
         else:
             worker.log, worker.memory_mb = written.log, written.memory_mb
             worker.flight = flight = Flight(written.order, self._here().create_future(), written.until)
             worker.timer = self._here().call_later(max(0.0, written.until - time.time()), self._time_out, worker, flight)
+            self._concurrency.enter(written.order)
             self._do(self._await_adopted(worker, flight))
         self._do(self._look_again(run))
 
     async def _await_adopted(self, worker: Worker, flight: Flight) -> None:
         outcome = await flight.done
+        self._concurrency.leave(flight.order)
         self._set_down(worker)
-        self._keep(flight.order.key, outcome)
+        self._ledger.keep(flight.order, outcome)
 
     async def _look_again(self, run: str) -> None:
         self._notice(run, await asyncio.to_thread(self._runs.look, run))
 
-    def _land_lost(self, file: Path) -> None:
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            written = msgspec.msgpack.decode(file.read_bytes(), type=Written)
-            self._keep(written.order.key, workers.ended(written.order, None))
-        file.unlink(missing_ok=True)
+    def _land_lost(self, run: str) -> None:
+        if (written := self._ledger.read(run)) is not None:
+            self._ledger.keep(written.order, workers.ended(written.order, None))
+        self._ledger.erase(run)
 
     # --- orders
     async def invoke(self, order: Order) -> Outcome:
         """Waits for the outcome of an order."""
-        family = order.account, order.region, order.function
-        flying = self._flying.get(family, 0)
-        if (order.limit is not None and flying >= order.limit) or sum(self._flying.values()) >= self._most:
+        if not self._concurrency.admits(order):
             return Outcome(refused=THROTTLED, message="Rate Exceeded.")
-        self._flying[family] = flying + 1
+        self._concurrency.enter(order)
         try:
             pool = self._pool(order)
             flight = Flight(order, self._here().create_future())
@@ -169,19 +152,21 @@ class Dispatcher:
                 self._fill(pool)
             outcome = await flight.done
             if order.tail and flight.log:
-                await _add_tail(flight, outcome)
+                await tails.add_tail(flight, outcome)
             return outcome
         finally:
-            self._flying[family] -= 1
-            if not self._flying[family]:
-                del self._flying[family]
+            self._concurrency.leave(order)
 
     async def _carry_out(self, order: Order) -> None:
-        self._keep(order.key, await self.invoke(order))
-
-    def _keep(self, key: str, outcome: Outcome) -> None:
-        self._keyed[key], self._landed[key] = outcome, time.monotonic()
-        self._tell(key)
+        outcome: Outcome | None = Outcome(refused=FAILED, message=INTERNAL)
+        try:
+            outcome = await self.invoke(order)
+        except asyncio.CancelledError:  # this process ends
+            outcome = None
+            raise
+        finally:  # whatever goes wrong, the order is answered
+            if outcome is not None:
+                self._ledger.keep(order, outcome)
 
     def _pool(self, order: Order) -> Pool:
         """The pool of an order; another one of the same version is replaced."""
@@ -189,29 +174,39 @@ class Dispatcher:
         pool = self._pools.get(key)
         if pool is None or pool.stamp != order.stamp:
             if pool is not None:
-                pool.replaced = True
-                for worker in [each for each in pool.workers if each.idle]:
-                    self._stop(worker)
+                self._replace(pool)
             pool = self._pools[key] = Pool(order.stamp)
         return pool
 
-    def _hand(self, worker: Worker, flight: Flight) -> None:
+    def _replace(self, pool: Pool) -> None:
+        pool.replaced = True
+        for worker in [each for each in pool.workers if each.idle]:
+            self._stop(worker)
+
+    def drop(self, gone: Gone) -> None:
+        """Ends the workers of a function that was deleted: those that are idle now, the others when they are."""
+        for key in list(self._pools):
+            if key[:3] == (gone.account, gone.region, gone.function) and gone.version in ("", key[3]):
+                self._replace(self._pools.pop(key))
+
+    def _hand(self, worker: Worker, flight: Flight) -> bool:
+        """Gives an idle worker an order; ends one that cannot be written down."""
         order = flight.order
         if order.tail:
             flight.log = worker.log
             with contextlib.suppress(OSError):
                 flight.log_place = Path(worker.log).stat().st_size
         flight.until = time.time() + order.timeout_s
-        if order.key:
-            self._write_down(worker, flight)
+        try:
+            if order.key:
+                self._ledger.write(worker.run, Written(order, flight.until, worker.log, worker.memory_mb))
+        except OSError as why:
+            flight.end(Outcome(refused=FAILED, message=f"The order cannot be written down: {why.strerror}"))
+            return False
         worker.timer = self._here().call_later(order.timeout_s, self._time_out, worker, flight)
         flight.done.add_done_callback(lambda _: self._set_down(worker))
         worker.hand(flight)
-
-    def _write_down(self, worker: Worker, flight: Flight) -> None:
-        """Not synced: a power failure takes the worker, too."""
-        written = Written(flight.order, flight.until, worker.log, worker.memory_mb)
-        (self._folder / f"{worker.run}.order").write_bytes(msgspec.msgpack.encode(written))
+        return True
 
     def _set_down(self, worker: Worker) -> None:
         """Its invocation is over, whatever came of it."""
@@ -220,7 +215,7 @@ class Dispatcher:
             worker.timer = None
         if worker.flight is not None and worker.flight.done.done():
             if worker.flight.order.key:
-                (self._folder / f"{worker.run}.order").unlink(missing_ok=True)
+                self._ledger.erase(worker.run)
             worker.flight = None
             worker.idle_since = time.monotonic()
 
@@ -242,11 +237,12 @@ class Dispatcher:
         worker.idle_since = time.monotonic()
         while pool.waiting:
             flight = pool.waiting.popleft()
-            if not flight.done.done():
-                self._hand(worker, flight)
+            if not flight.done.done() and self._hand(worker, flight):
                 return
         if pool.replaced:
             self._here().call_soon(self._stop, worker)
+        elif self._lacking:
+            self._do(self._make_room())
 
     def _broken(self, worker: Worker, outcome: Outcome) -> None:
         """A worker has no handler: the order that has waited longest is told why."""
@@ -264,13 +260,13 @@ class Dispatcher:
     async def _tell_broken(self, worker: Worker, flight: Flight, outcome: Outcome) -> None:
         if flight.order.tail:
             await asyncio.sleep(0.05)  # its last lines are on their way to the log
-            outcome.log = _end_of(worker.log, 0, "")
+            outcome.log = tails.end_of(worker.log, 0, "")
         flight.end(outcome)
 
     def _time_out(self, worker: Worker, flight: Flight) -> None:
         if not flight.done.done():
             sentence = f"Task timed out after {flight.order.timeout_s:.2f} seconds"
-            _add_lines(worker.log, workers.last_lines(flight, f"{sentence}\n", worker.memory_mb, "timeout"))
+            tails.add_lines(worker.log, workers.last_lines(flight, f"{sentence}\n", worker.memory_mb, "timeout"))
             flight.end(workers.timed_out(flight.order))
             self._stop(worker)
 
@@ -284,11 +280,12 @@ class Dispatcher:
         """Starts a worker for an order (which may be served by another that is freed meanwhile)."""
         version = order.version.lstrip("$")
         run = f"{PREFIX}{order.account}.{order.region}.{order.function}.{version}.{secrets.token_hex(6)}"
-        cannot: Outcome | None = Outcome(refused=FAILED, message="We encountered an internal error. Please try again.")
+        cannot: Outcome | None = Outcome(refused=FAILED, message=INTERNAL)
         try:
             spec = await self._specify(order, run)
             worker = Worker(run, self._freed, self._broken)
             worker.log, worker.memory_mb = spec.instances[0].log, spec.env.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            worker.memory_bytes = spec.memory_bytes
             self._workers[run], self._pool_of[run] = worker, pool
             state = await asyncio.to_thread(self._runs.start, spec)
             cannot = None
@@ -296,11 +293,16 @@ class Dispatcher:
             cannot = Outcome(refused=why.code, message=why.message)
         except OSError as why:
             cannot = Outcome(refused=FAILED, message=f"The function cannot be started: {why.strerror}")
+        except asyncio.CancelledError:  # this process ends
+            cannot = None
+            raise
         finally:  # whatever goes wrong, nobody waits for a worker that does not come
             if cannot is not None:
                 self._cannot(pool, run, cannot)
         if cannot is None and state.phase == WAITING:
-            self._make_room()
+            worker.waiting = True
+            self._lacking.add(worker)
+            await self._make_room()
 
     async def _specify(self, order: Order, run: str) -> RunSpec:
         """Raises: Refusal."""
@@ -317,12 +319,19 @@ class Dispatcher:
         pool.starting -= 1
         if pool.waiting:
             pool.waiting.popleft().end(outcome)
+        self._do(asyncio.to_thread(self._forget, run))
 
-    def _make_room(self) -> None:
-        """Ends the worker that was idle for longest: another function's has none."""
-        idle = [worker for worker in self._workers.values() if worker.idle]
-        if idle:
-            self._stop(min(idle, key=lambda worker: worker.idle_since))
+    async def _make_room(self) -> None:
+        """Ends idle workers for those whose runs wait for capacity, as long as an order waits for these."""
+        looked = list(self._lacking)
+        states = await asyncio.to_thread(lambda: [self._runs.look(worker.run) for worker in looked])
+        for worker, state in zip(looked, states, strict=True):
+            if state is None or state.phase != WAITING:
+                worker.waiting = False
+                self._lacking.discard(worker)
+        wanted = [each for each in self._lacking if (pool := self._pool_of.get(each.run)) is not None and pool.waiting]
+        for worker in room.to_end(self._workers.values(), wanted):
+            self._stop(worker)
 
     def _stop(self, worker: Worker) -> None:
         worker.let_go()
@@ -347,10 +356,13 @@ class Dispatcher:
         self._workers.pop(run, None)
         pool = self._pool_of.pop(run, None)
         if worker is not None:
+            self._lacking.discard(worker)
             self._bury(worker, pool, state)
         self._do(self._clean(run, state))
         if pool is not None:
             self._fill(pool)
+        if self._lacking:
+            self._do(self._make_room())
 
     def _bury(self, worker: Worker, pool: Pool | None, state: RunState | None) -> None:
         """A worker is gone: whoever waited for it is told."""
@@ -358,7 +370,7 @@ class Dispatcher:
         if worker.flight is not None and not worker.flight.done.done():
             flight = worker.flight
             if state is not None and state.phase == ENDED:
-                _add_lines(worker.log, workers.last_lines(flight, workers.exit_sentence(state), worker.memory_mb))
+                tails.add_lines(worker.log, workers.last_lines(flight, workers.exit_sentence(state), worker.memory_mb))
             flight.end(workers.ended(flight.order, state))
         self._set_down(worker)
         if pool is None:
@@ -372,14 +384,15 @@ class Dispatcher:
                 flight.end(workers.ended(flight.order, state))
 
     def _not_ready(self, worker: Worker) -> None:
-        """Loading it takes too long."""
-        pool = self._pool_of.pop(worker.run, None)
-        if worker.ready or pool is None:
+        """Loading it takes too long, or it lives on without a handler."""
+        if worker.ready:
             return
-        pool.starting -= 1
-        if pool.waiting:
-            flight = pool.waiting.popleft()
-            flight.end(workers.timed_out(flight.order))
+        pool = self._pool_of.pop(worker.run, None)
+        if pool is not None:
+            pool.starting -= 1
+            if pool.waiting:
+                flight = pool.waiting.popleft()
+                flight.end(workers.timed_out(flight.order))
         self._stop(worker)
 
     async def _clean(self, run: str, state: RunState | None) -> None:
@@ -394,8 +407,7 @@ class Dispatcher:
             now = time.monotonic()
             for worker in [each for each in self._workers.values() if each.idle and now - each.idle_since > self._idle_s]:
                 self._stop(worker)
-            for key in [key for key, landed in self._landed.items() if landed and now - landed > KEPT_S]:
-                del self._landed[key], self._keyed[key]
+            self._ledger.prune()
             for known in [known for known, pool in self._pools.items() if not (pool.workers or pool.waiting or pool.starting)]:
                 del self._pools[known]
 
@@ -415,32 +427,3 @@ class Dispatcher:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("A function's worker could not be seen to.", exc_info=error)
-
-
-async def _add_tail(flight: Flight, outcome: Outcome) -> None:
-    """Waits for the last line of an invocation's log, and puts the end of the log into the outcome."""
-    until, last = time.monotonic() + TAIL_S, f"REPORT RequestId: {flight.order.request_id}".encode()
-    while True:
-        outcome.log = _end_of(flight.log, flight.log_place, flight.order.request_id)
-        if last in outcome.log or time.monotonic() > until:
-            return
-        await asyncio.sleep(TAIL_LOOK_S)
-
-
-def _add_lines(path: str, lines: list[str]) -> None:
-    stamp = f"{int(time.time() * 1000)} "
-    with contextlib.suppress(OSError), open(path, "ab") as file:
-        file.write("".join(f"{stamp}{part}\n" for line in lines for part in line.split("\n")).encode())
-
-
-def _end_of(path: str, place: int, request_id: str) -> bytes:
-    """The last 4 KB of an invocation's lines, without their moments."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(place)
-            lines = [line.partition(b" ")[2] for line in file.read().split(b"\n")]
-    except OSError:
-        return b""
-    text = b"\n".join(lines)
-    start = text.rfind(b"START RequestId: " + request_id.encode()) if request_id else 0
-    return text[max(0, start) :][-TAIL_BYTES:]

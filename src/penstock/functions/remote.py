@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.functions.base import FAILED, Order, Outcome
+from penstock.functions.base import FAILED, Gone, Order, Outcome
 from penstock.functions.desk import message, read_message
 from penstock.runs import handout
 
@@ -24,9 +24,15 @@ class RemoteFunctions:
         self._kept: list[Connection] = []
 
     async def invoke(self, order: Order) -> Outcome:
+        return await self._ask(order)
+
+    async def drop(self, gone: Gone) -> None:
+        await self._ask(gone)
+
+    async def _ask(self, what: Order | Gone) -> Outcome:
         try:
             reader, writer = await self._connect()
-            writer.write(message(order))
+            writer.write(message(what))
             outcome = msgspec.msgpack.decode(await read_message(reader), type=Outcome)
         except (OSError, asyncio.IncompleteReadError):
             return Outcome(refused=FAILED, message="The functions' dispatcher is not there; try again.")
@@ -40,6 +46,9 @@ class RemoteFunctions:
         raise NotImplementedError("an order with a key is the engine's")
 
     def look(self, key: str) -> Outcome | bool:
+        raise NotImplementedError("an order with a key is the engine's")
+
+    def forget(self, key: str) -> None:
         raise NotImplementedError("an order with a key is the engine's")
 
     async def _connect(self) -> Connection:

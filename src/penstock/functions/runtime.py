@@ -5,7 +5,8 @@
     POST /2018-06-01/runtime/invocation/<id>/error        its error
     POST /2018-06-01/runtime/init/error                   there is no handler
 
-Whatever it sends is a stranger's: heads and bodies have limits, and an answer counts only for the invocation that the worker has.
+Whatever it sends is a stranger's: heads and bodies have limits, and an answer counts only for the invocation that the worker has:
+the body of any other is not kept.
 
 Source: docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -21,20 +22,21 @@ from typing import Protocol
 HEAD_BYTES = 16 * 1024
 ANSWER_BYTES = 6 * 1024 * 1024 + 100
 """AWS's limit of a response; more than its size is read of none."""
-BODY_BYTES = 64 << 20
+BODY_BYTES, BODY_S = 64 << 20, 30.0
+"""No body is larger, or takes longer."""
 PREFIX = "/2018-06-01/runtime/"
 
 
 @dataclass(slots=True)
 class Asked:
-    """One request."""
+    """One request: its head; its body, once that was read."""
 
     method: str
     path: str
     headers: dict[str, str]
-    body: bytes
     size_bytes: int
     """Of the body, of which a larger one than ANSWER_BYTES is not kept."""
+    body: bytes = b""
 
 
 class Answering(Protocol):
@@ -42,6 +44,13 @@ class Answering(Protocol):
 
     async def next(self) -> tuple[Mapping[str, str], bytes] | None:
         """The next invocation; None when the worker is to end."""
+        ...
+
+    ready: bool
+    """Whether it asked for an invocation yet."""
+
+    def expects(self, request_id: str) -> bool:
+        """Whether the worker has this invocation, and has not answered it yet."""
         ...
 
     def answered(self, request_id: str, asked: Asked) -> bool: ...
@@ -57,7 +66,7 @@ async def serve(worker: Answering, reader: asyncio.StreamReader, writer: asyncio
     """Answers one connection until it ends."""
     try:
         while (asked := await read(reader)) is not None:
-            await _answer(worker, asked, writer)
+            await _answer(worker, asked, reader, writer)
     except (Malformed, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         pass
     finally:
@@ -67,7 +76,7 @@ async def serve(worker: Answering, reader: asyncio.StreamReader, writer: asyncio
 
 
 async def read(reader: asyncio.StreamReader) -> Asked | None:
-    """The next request; None at the connection's end.
+    """The head of the next request; None at the connection's end.
 
     Raises: Malformed.
     """
@@ -88,38 +97,58 @@ async def read(reader: asyncio.StreamReader) -> Asked | None:
     text = headers.get("content-length", "0")
     if not text.isdecimal() or int(text) > BODY_BYTES or "transfer-encoding" in headers:
         raise Malformed
-    size = int(text)
-    if size <= ANSWER_BYTES:
-        return Asked(words[0], words[1], headers, await reader.readexactly(size), size)
-    left = size
-    while left:
-        piece = await reader.read(min(left, 1 << 20))
-        if not piece:
-            return None
-        left -= len(piece)
-    return Asked(words[0], words[1], headers, b"", size)
+    return Asked(words[0], words[1], headers, int(text))
 
 
-async def _answer(worker: Answering, asked: Asked, writer: asyncio.StreamWriter) -> None:
-    path = asked.path.removeprefix(PREFIX)
+async def take(reader: asyncio.StreamReader, asked: Asked, keep: bool) -> None:
+    """Reads a request's body; where it is not to be kept, or too large, it goes by.
+
+    Raises: TimeoutError, asyncio.IncompleteReadError.
+    """
+    async with asyncio.timeout(BODY_S):
+        if keep and asked.size_bytes <= ANSWER_BYTES:
+            asked.body = await reader.readexactly(asked.size_bytes)
+            return
+        left = asked.size_bytes
+        while left:
+            piece = await reader.read(min(left, 1 << 20))
+            if not piece:
+                raise asyncio.IncompleteReadError(b"", left)
+            left -= len(piece)
+
+
+async def _answer(worker: Answering, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    path = asked.path.removeprefix(PREFIX) if asked.path.startswith(PREFIX) else ""
     kind, _, rest = path.partition("/")
     request_id, _, what = rest.partition("/")
-    if path == asked.path:
-        await _reply(writer, 404, {}, b"{}")
+    if asked.method == "POST" and path == "init/error":
+        await _take_init_error(worker, asked, reader, writer)
+        return
+    answers = asked.method == "POST" and kind == "invocation" and what in ("response", "error")
+    await take(reader, asked, answers and worker.expects(request_id))
+    if answers:
+        known = worker.answered(request_id, asked) if what == "response" else worker.failed(request_id, asked)
+        told = b'{"status":"OK"}' if known else b'{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}'
+        await _reply(writer, 202 if known else 400, {}, told)
     elif (asked.method, path) == ("GET", "invocation/next"):
         found = await worker.next()
         if found is None:
             raise Malformed
         await _reply(writer, 200, found[0], found[1])
-    elif asked.method == "POST" and path == "init/error":
-        worker.failed_init(asked)
-        await _reply(writer, 202, {}, b'{"status":"OK"}')
-    elif asked.method == "POST" and kind == "invocation" and what in ("response", "error"):
-        known = worker.answered(request_id, asked) if what == "response" else worker.failed(request_id, asked)
-        told = b'{"status":"OK"}' if known else b'{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}'
-        await _reply(writer, 202 if known else 400, {}, told)
     else:
         await _reply(writer, 404, {}, b"{}")
+
+
+async def _take_init_error(
+    worker: Answering, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """A worker that asked for an invocation has a handler, whatever it says later."""
+    await take(reader, asked, keep=not worker.ready)
+    if worker.ready:
+        await _reply(writer, 403, {}, b'{"errorMessage":"State transition is not allowed","errorType":"InvalidStateTransition"}')
+        return
+    worker.failed_init(asked)
+    await _reply(writer, 202, {}, b'{"status":"OK"}')
 
 
 async def _reply(writer: asyncio.StreamWriter, status: int, headers: Mapping[str, str], body: bytes) -> None:

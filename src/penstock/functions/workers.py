@@ -46,6 +46,9 @@ class Worker:
     broken: Callable[[Worker, Outcome], None]
     log: str = ""
     memory_mb: str = "128"
+    memory_bytes: int = 0
+    waiting: bool = False
+    """Whether its run waits for capacity."""
     ready: bool = False
     """Whether it asked for an invocation yet."""
     ending: bool = False
@@ -66,8 +69,12 @@ class Worker:
         flight = await asking
         return None if flight is None else (_headers(flight), flight.order.payload)
 
+    def expects(self, request_id: str) -> bool:
+        flight = self.flight
+        return flight is not None and flight.order.request_id == request_id and not flight.done.done()
+
     def answered(self, request_id: str, asked: Asked) -> bool:
-        if self.flight is None or self.flight.order.request_id != request_id:
+        if self.flight is None or not self.expects(request_id):
             return False
         if asked.size_bytes > MOST_BYTES or asked.size_bytes > ANSWER_BYTES:
             told = f"Response payload size ({asked.size_bytes} bytes) exceeded maximum allowed payload size ({MOST_BYTES} bytes)."
@@ -78,7 +85,7 @@ class Worker:
         return True
 
     def failed(self, request_id: str, asked: Asked) -> bool:
-        if self.flight is None or self.flight.order.request_id != request_id:
+        if self.flight is None or not self.expects(request_id):
             return False
         self.flight.end(Outcome(payload=asked.body or b"{}", error=UNHANDLED))
         return True

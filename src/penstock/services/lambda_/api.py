@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from penstock.functions.base import Gone
 from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import ImageError, Images
@@ -180,6 +181,7 @@ def delete_function(call: Call) -> None:
         layering.drop_unused(call, version.body.get("Layers") or (), but=[version])
         if not _used(call, version, but=version.name):
             archives.drop(call, version.body["_code"])
+        _end_workers(call, function, wanted.qualifier)
         return
     for each in [*aliases, *(versions := _versions(call, function)), function]:
         call.delete(each)
@@ -188,6 +190,19 @@ def delete_function(call: Call) -> None:
     held = [*versions, function]
     layering.drop_unused(call, [layer for each in held for layer in each.body.get("Layers") or ()], but=held)
     call.row(TagsGone(arn=function.arn))
+    _end_workers(call, function)
+
+
+def _end_workers(call: Call, function: Document, version: str = "") -> None:
+    """Has workers of what was deleted end, once it is."""
+    if call.app.functions is None:
+        return
+
+    async def tell() -> dict[str, Any]:
+        await call.app.functions.drop(Gone(function.account, function.region, function.name, version))
+        return {}
+
+    call.later = tell
 
 
 # --- versions

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from penstock.functions.base import Order, Refusal
+from penstock.functions.base import PREFIX, Order, Refusal
 from penstock.kernel import auth, inside
 from penstock.kernel.app import App
 from penstock.kernel.call import Call, Caller
@@ -14,7 +15,7 @@ from penstock.kernel.errors import ServiceError
 from penstock.runs.base import Environment, ImageError, Input, Instance, RunSpec
 from penstock.services.lambda_ import archives, rules
 from penstock.services.lambda_.state import FUNCTION, LATEST, NOT_FOUND, VERSION
-from penstock.store.records import Change, Document, Ref
+from penstock.store.records import Change, Document, Query, Ref
 
 HOST = f"{inside.CONTAINERS}/penstock_lambda"
 TASK, LAYERS, PACKED = "/var/task", "/opt", "/var/penstock"
@@ -24,6 +25,7 @@ LIFE_S = 30 * 86400.0
 CPU_MB = 1769
 """The memory with which a function has one core."""
 PROCESSES = 1024
+KEYS = 100_000
 SPARE_BYTES = 1 << 30
 """What a worker may write beside /tmp: the unpacked code lies there."""
 
@@ -63,6 +65,13 @@ class Workers:
         keys = auth.keys_of_run(self._app.store, run)
         if keys:
             self._app.store.commit(Change(deletes=keys))
+
+    def sweep(self, runs: Collection[str]) -> None:
+        """At the start: takes back the credentials of workers that are not among the runs."""
+        keys = self._app.store.page(Query(kind=auth.KEY, limit=KEYS))
+        gone = [key for key in keys if key.parent and key.parent.startswith(PREFIX) and key.parent not in runs]
+        if gone:
+            self._app.store.commit(Change(deletes=gone))
 
     def _configuration(self, order: Order) -> Document:
         kind, name = (

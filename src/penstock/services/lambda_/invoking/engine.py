@@ -45,6 +45,8 @@ def carry_out(call: Call, invocation: Document) -> float | None:
     functions: Functions = call.app.functions
     found = functions.look(key_of(invocation))
     if isinstance(found, Outcome):
+        key = key_of(invocation)
+        call.afterwards.append(lambda: functions.forget(key))
         return _hear(call, invocation, found)
     if call.now >= until:
         return _end(call, invocation, _told(f"It did not end within its {body['until'] - invocation.created:g} s."), "TimedOut")
@@ -86,7 +88,7 @@ def _begin(call: Call, invocation: Document) -> float | None:
         return _end(call, invocation, "", "EventAgeExceeded")
     order = order_of(
         function, found, wanted.arn(call), body["payload"].encode(), invocation.name, key=key_of(invocation),
-        client_context=body.get("client_context", ""),
+        client_context=body.get("client_context", ""), quiet=_is_quiet(body, function, wanted.qualifier),
     )  # fmt: skip
     call.app.functions.begin(order)
     return None
@@ -160,6 +162,12 @@ def _tell_destinations(call: Call, invocation: Document, answer: str, error: str
 def _config(function: Document, qualifier: str) -> dict[str, Any]:
     configs: dict[str, dict[str, Any]] = function.body.get("_invoke_configs") or {}
     return configs.get(qualifier or LATEST) or {}
+
+
+def _is_quiet(body: dict[str, Any], function: Document, qualifier: str) -> bool:
+    """Whether nobody is told what the function returns."""
+    destinations = _config(function, qualifier).get("DestinationConfig") or {}
+    return bool(body.get("event")) and not body["tell"] and not (destinations.get("OnSuccess") or {}).get("Destination")
 
 
 def _limits(function: Document, qualifier: str) -> tuple[int, float]:

@@ -9,7 +9,7 @@ from penstock.store.records import Document
 
 def order_of(
     function: Document, found: Document, arn: str, payload: bytes, request_id: str, *, key: str = "", client_context: str = "",
-    tail: bool = False,
+    tail: bool = False, quiet: bool = False,
 ) -> Order:  # fmt: skip
     """Takes: `function`, and `found`, the version of it that is meant; `arn`, as it was invoked."""
     body = found.body
@@ -18,5 +18,5 @@ def order_of(
         version=body["Version"] if found.kind != FUNCTION.kind else "$LATEST",
         stamp=body["RevisionId"] if found.kind != FUNCTION.kind else f"{body['CodeSha256']}/{body['LastModified']}",
         arn=arn, payload=payload or b"{}", timeout_s=float(body["Timeout"]), limit=function.body.get("_reserved"),
-        client_context=client_context, tail=tail, key=key,
+        client_context=client_context, tail=tail, key=key, quiet=quiet,
     )  # fmt: skip
