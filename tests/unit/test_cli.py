@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import signal
@@ -19,11 +20,15 @@ from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConn
 from rich.console import Console
 
 from penstock import cli, server
-from penstock.cli import checks, dag, demo, executions, images, logs, pipelines, world
+from penstock.cli import checks, costs, dag, demo, executions, family, faults, images, logs, pipelines, plan, world
 from penstock.cli.clients import Unanswered
+from penstock.cli.screen import screen
 from penstock.kernel.errors import ServiceError
+from penstock.runs.base import RunSpec
+from penstock.runs.folder import Order, RunFolder, Setup
 from penstock.services.sagemaker import jobs
 from penstock.settings import Settings
+from penstock.store.records import Document
 
 
 def penstock(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -251,3 +256,102 @@ def test_what_no_execution_can_be_is_told_with_what_there_is(pipeline: str | Non
     clients: Any = Answers(**LISTED)
     with pytest.raises(cli.Refused, match=told):
         executions.find(clients, pipeline, status)
+
+
+def test_whose_token_is_waited_for_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = {"StepName": "Ask", "StepStatus": "Executing", "Metadata": {"Callback": {"CallbackToken": "abc"}}}
+    answered = {**waiting, "StepName": "Asked", "StepStatus": "Succeeded"}
+    clients: Any = Answers(
+        describe_pipeline_execution={"PipelineExecutionStatus": "Stopping"}, list_pipeline_execution_steps=[waiting, answered]
+    )
+    logs.read(clients, logs.Reader(clients, False), ARN, None, False)
+    told = capsys.readouterr().err
+    assert "Ask waits for its token: " in told
+    assert told.count("--callback-token abc") == 1
+    assert "Asked" not in told
+
+
+def test_a_step_that_the_pipeline_has_not_is_refused_while_it_runs() -> None:
+    definition = json.dumps({"Steps": [{"Name": "Train", "Type": "Training", "Arguments": {}}]})
+    clients: Any = Answers(
+        describe_pipeline_execution={"PipelineExecutionStatus": "Executing"}, list_pipeline_execution_steps=[],
+        describe_pipeline_definition_for_execution={"PipelineDefinition": definition},
+    )  # fmt: skip
+    assert logs.logs_of(clients, ARN, "Train").logs == []
+    with pytest.raises(cli.Refused, match="no step 'Nope'; it has Train"):
+        logs.logs_of(clients, ARN, "Nope")
+
+
+def test_the_log_of_a_function_is_its_groups() -> None:
+    clients: Any = Answers(get_function_configuration={"FunctionName": "sum"})
+    assert logs.logs_named(clients, "sum").logs == [logs.Log("", "/aws/lambda/sum", "")]
+    with pytest.raises(cli.Refused, match="no function, is called 'sum'"):
+        logs.logs_named(Answers(), "sum")  # type: ignore[arg-type]
+
+
+def test_a_line_that_goes_on_with_another_is_not_the_last() -> None:
+    assert dag.last_line(["done", "/x.py:3: UserWarning: old", "  warnings.warn(", "#011more", ""]) == "/x.py:3: UserWarning: old"
+    assert dag.last_line(["  all", "  blank"]) == "blank"
+
+
+def test_looking_makes_no_folder(tmp_path: Path) -> None:
+    for command in (executions.executions, lambda data: logs.logs("x", data=data), lambda data: faults.list_(data=data)):
+        with pytest.raises(cli.Refused, match="There is no data folder"):
+            command(data=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_line_is_broken_in_no_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    screen().print("word " * 100)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+PLANNED = {
+    "pipeline": "p", "version": 1, "cache": "on", "parameters": {}, "usd": 0.0, "usd_most": 0.0, "unknown": [], "unpriced": [],
+    "prices": "of today",
+    "steps": [
+        {
+            "step": "AStepWhoseNameIsRatherLong", "type": "Training", "after": ["PreprocessEverything", "AnotherOne"], "expected": "runs",
+            "why": "so", "reached": False, "jobs": 1, "uses": [{"instances": 1, "instance_type": "ml.m5.24xlarge"}], "last_s": 3.0,
+            "usd": 0.5,
+        }
+    ],
+}  # fmt: skip
+
+
+def test_the_names_of_a_plan_are_whole_at_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Console(width=80, file=io.StringIO(), record=True)
+    monkeypatch.setattr(plan, "console", shown)
+    plan._draw(PLANNED)
+    told = shown.export_text()
+    assert "? AStepWhoseNameIsRatherLong" in told
+    assert "…" not in told
+    assert "decided later" in told
+
+
+def test_a_file_that_is_no_script_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# no")
+    with pytest.raises(cli.Refused, match=r"does not end in \.py"):
+        pipelines.run_script(Settings(data=tmp_path), {}, tmp_path / "README.md", None, "python", True)
+
+
+def test_a_fault_is_listed_with_its_times() -> None:
+    body = {"Fault": "spot-interruption", "Target": "Train", "Left": 1, "After": 2.5, "Gap": 3.0}
+    told = faults._tell(Document(kind="", account="", region="", name="abc", body=body))
+    assert told.endswith("1 more, after 2.5 s, capacity again after 3 s")
+
+
+def test_a_bill_of_nothing_shows_no_prices(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"status": "Succeeded", "usd": 0.0, "unknown": [], "prices": "of today", "steps": [{"jobs": []}]}
+    costs.print_total(told)
+    assert "of today" not in capsys.readouterr().out
+    costs.print_total({**told, "steps": [{"jobs": [{"uses": [{}]}]}]})
+    assert "seconds are those of this machine" in capsys.readouterr().out
+
+
+def test_a_warm_worker_is_no_job_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    for name, share in (("job", "jobs"), ("worker", "functions")):
+        RunFolder(tmp_path / "runs" / name).create(Order(RunSpec(name=name, share=share), Setup(bwrap=""), 1))
+    monkeypatch.setattr(family, "goes_on", lambda _: True)
+    assert family.runs_that_go_on(Settings(data=tmp_path)) == 1

@@ -24,5 +24,5 @@ def test_a_service_that_is_not_served_is_told_in_its_own_protocol(
         getattr(client(service), operation)()
     answer = caught.value.response
     assert answer["Error"]["Code"] == "UnknownService"
-    assert answer["Error"]["Message"] == words
+    assert answer["Error"]["Message"] == f"{words}. `penstock coverage` lists those that are."
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 501

@@ -6,16 +6,16 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from penstock import Refused, server
 from penstock.cli import dag, world
+from penstock.cli.screen import screen
 from penstock.cli.world import DataOption
 from penstock.services.sagemaker.pipelines import bills
 from penstock.services.sagemaker.pipelines.explain import find_execution
 from penstock.settings import Settings
 
-console = Console(highlight=False)
+console = screen()
 
 
 def cost(
@@ -24,8 +24,7 @@ def cost(
     data: DataOption = None,
 ) -> None:
     """Tell what AWS would have billed for each step of an execution: billable seconds, times instances, times their price."""
-    settings = world.settings_of(data)
-    world.ensure_up(settings, quiet=True)
+    settings, _ = world.listing(data)
     told = billed(settings, execution)
     if told is None:
         raise Refused(f"There is no execution {execution!r}.")
@@ -62,7 +61,9 @@ def print_total(told: dict[str, Any]) -> None:
     unknown = f"; there is no price for {', '.join(told['unknown'])}" if told["unknown"] else ""
     open_ = "" if told["status"] in dag.ENDED else " so far"
     console.print(f"AWS would have billed{open_} [bold]{money(told['usd'])}[/bold]{unknown}.", soft_wrap=True)
-    console.print(f"Prices: {told['prices']}", style="dim", soft_wrap=True)
+    if any(job["uses"] for step in told["steps"] for job in step["jobs"]):
+        words = "The seconds are those of this machine; AWS's instances take others."
+        console.print(f"{words} Prices: {told['prices']}", style="dim", soft_wrap=True)
 
 
 def money(usd: float | None) -> str:

@@ -18,6 +18,7 @@ from rich.text import Text
 from penstock.cli.clients import Clients
 
 LOOK_S = 0.25
+LAST_LINES = 10
 TAB = "#011"
 """How a tab stands in a log of CloudWatch's, and so in ours."""
 ENDED = {"Succeeded", "Failed", "Stopped"}
@@ -66,6 +67,12 @@ class Node:
             return None
         ended = self.shown.get("EndTime")
         return float((ended.timestamp() if ended else now) - started.timestamp())
+
+
+def last_line(lines: list[str]) -> str:
+    """The last line that stands for itself: one that begins with blanks goes on with what an earlier one said."""
+    whole = [line for line in lines if line.strip() and not line.startswith((" ", "\t", TAB))]
+    return (whole or lines)[-1].strip()
 
 
 def nodes_of(definition: dict[str, Any]) -> list[Node]:
@@ -134,13 +141,13 @@ class View:
                 answer = self.clients["logs"].get_log_events(
                     logGroupName=group,
                     logStreamName=self._stream(node.name, group, job["Arn"].rpartition("/")[2]),
-                    limit=1,
+                    limit=LAST_LINES,
                     startFromHead=False,
                 )
             except (self.clients["logs"].exceptions.ResourceNotFoundException, IndexError):
                 return
             if answer["events"]:
-                node.last_line = answer["events"][-1]["message"].strip()
+                node.last_line = last_line([event["message"] for event in answer["events"]])
 
     def _stream(self, step: str, group: str, job: str) -> str:
         if step not in self._streams:

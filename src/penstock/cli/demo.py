@@ -18,13 +18,14 @@ import penstock
 from penstock import Refused, server
 from penstock.cli import pipelines, world
 from penstock.cli.clients import Clients
+from penstock.cli.screen import screen
 from penstock.cli.world import DataOption, PortOption
 from penstock.runs.base import ImageError
 from penstock.runs.images.environments import find_uv
 from penstock.runs.images.indexes import read_indexes
 from penstock.settings import Settings
 
-console = Console(highlight=False)
+console = screen()
 
 SDK = "sagemaker>=2.240,<3"
 IMAGES = ("sagemaker-scikit-learn:1.2-1-cpu-py3", "sagemaker-xgboost:1.7-1")

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 from botocore.exceptions import ClientError
-from rich.console import Console
 
 from penstock import Refused
 from penstock.cli import dag, world
 from penstock.cli.clients import Clients
 from penstock.cli.images import show_rows
-from penstock.cli.logs import execution_of
+from penstock.cli.logs import execution_of, logs_of
+from penstock.cli.screen import screen
 from penstock.cli.world import DataOption
 
-console = Console(highlight=False)
+console = screen()
 COLOURS = {"Succeeded": "green", "Failed": "red", "Stopped": "yellow", "Stopping": "yellow"}
 
 
@@ -37,8 +37,7 @@ def executions(
     data: DataOption = None,
 ) -> None:
     """List executions of pipelines, the newest first."""
-    settings = world.settings_of(data)
-    clients = Clients(settings, world.ensure_up(settings, quiet=True))
+    clients = Clients(*world.listing(data))
     found = [{**each, "Seconds": _seconds(clients, each)} for each in find(clients, pipeline, status)[:limit]]
     if as_json:
         print(json.dumps(found, indent=2, default=str))
@@ -97,8 +96,7 @@ def stop(
     data: DataOption = None,
 ) -> None:
     """Stop an execution: no further step starts, and what runs has SIGTERM, and two minutes to end."""
-    settings = world.settings_of(data)
-    clients = Clients(settings, world.ensure_up(settings, quiet=True))
+    clients = Clients(*world.listing(data))
     arn = execution_of(clients, execution)
     if arn is None:
         raise Refused(f"There is no execution {execution!r}; `{world.typed()} executions` lists them.")
@@ -114,4 +112,6 @@ def stop(
         return
     console.print(f"{arn} is {state}.", soft_wrap=True, markup=False)
     if state == "Stopping":
+        for remark in logs_of(clients, arn, None).waits:
+            console.print(f"{remark}; a stop does not end it.", soft_wrap=True, markup=False)
         console.print(f"Its end: {world.typed()} logs --follow {arn.rpartition('/')[2]}", soft_wrap=True, markup=False)

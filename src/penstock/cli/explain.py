@@ -6,15 +6,15 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from penstock import Refused, server
 from penstock.cli import world
+from penstock.cli.screen import screen
 from penstock.cli.world import DataOption
 from penstock.services.sagemaker.pipelines import explain as pipelines
 
-console = Console(highlight=False)
+console = screen()
 MARKS = {
     "hit": "[green]hit[/green]",
     "reused": "[green]reused[/green]",
@@ -51,8 +51,7 @@ def explain(
     more; off, caching is not on; none, the type is never cached. reused: not selected. waiting: not begun. did not run: the
     execution ended without it.
     """
-    settings = world.settings_of(data)
-    world.ensure_up(settings, quiet=True)
+    settings, _ = world.listing(data)
     with server.at_store(settings) as app:
         found = pipelines.find_execution(app.store, execution)
         if found is None:

@@ -12,17 +12,17 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from penstock import Refused, presence, server
 from penstock.cli import checks, world
+from penstock.cli.screen import screen
 from penstock.cli.world import DataOption
 from penstock.runs import runner
 from penstock.runs.base import RUNNING, STARTING
 from penstock.runs.folder import RunFolder
 from penstock.settings import Settings
 
-console = Console(highlight=False)
+console = screen()
 STOP_S = 30.0
 END_S = 10.0
 
@@ -130,7 +130,14 @@ def goes_on(folder: RunFolder) -> bool:
 
 
 def runs_that_go_on(settings: Settings) -> int:
-    return sum(map(goes_on, runs_of(settings)))
+    """How many jobs go on without a server. A function's worker is none: it ends by itself once nothing asks it."""
+    return sum(goes_on(folder) and not _serves_function(folder) for folder in runs_of(settings))
+
+
+def _serves_function(folder: RunFolder) -> bool:
+    with suppress(FileNotFoundError):  # removed a moment ago
+        return folder.order().spec.share == "functions"
+    return False
 
 
 def end_runs(settings: Settings) -> None:

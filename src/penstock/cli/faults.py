@@ -95,8 +95,7 @@ def _running(app: App, account: str) -> list[Wake]:
 
 def _about(data: Path | None, account: str | None) -> tuple[Settings, str]:
     """The settings of a server that is up, and the account meant."""
-    settings = world.settings_of(data)
-    world.ensure_up(settings, quiet=True)
+    settings, _ = world.listing(data)
     if account is not None and account not in server.list_accounts(settings):
         raise Refused(f"There is no account {account}.")
     return settings, account or world.credentials(settings)["account"]
@@ -104,4 +103,5 @@ def _about(data: Path | None, account: str | None) -> tuple[Settings, str]:
 
 def _tell(fault: Document) -> str:
     body = fault.body
-    return f"{fault.name}  {body['Fault']} for {body['Target']}, {body['Left']} more"
+    timing = [f", {words} {body[name]:g} s" for name, words in (("After", "after"), ("Gap", "capacity again after")) if body.get(name)]
+    return f"{fault.name}  {body['Fault']} for {body['Target']}, {body['Left']} more{''.join(timing)}"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from penstock import Refused, server
 from penstock.cli import world
+from penstock.cli.screen import screen
 from penstock.cli.world import DataOption
 from penstock.runs import sandbox
 from penstock.runs.base import ImageError, Input, Mount
@@ -21,7 +21,7 @@ from penstock.services.sagemaker import contract
 from penstock.settings import Settings
 
 app = typer.Typer(help="What image URIs become on this machine.", no_args_is_help=True)
-console = Console(highlight=False)
+console = screen()
 
 
 class Failed(Refused):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from botocore.exceptions import ClientError
 
 from penstock import Refused
 from penstock.cli import dag, world
@@ -18,26 +20,34 @@ LOOK_S = 0.3
 
 
 def logs(
-    of: Annotated[str, typer.Argument(help="An execution's id or ARN, or the name of a training, processing, transform or tuning job.")],
+    of: Annotated[
+        str, typer.Argument(help="An execution's id or ARN, or the name of a training, processing, transform or tuning job or a function.")
+    ],
     step: Annotated[str | None, typer.Option("--step", "-s", help="Only this step of the execution.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job or execution ends.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job or execution ends; a function's until you stop it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
     data: DataOption = None,
 ) -> None:
-    """Print the log of an execution's steps, or of a job."""
-    settings = world.settings_of(data)
-    clients = Clients(settings, world.ensure_up(settings, quiet=True))
+    """Print the log of an execution's steps, of a job or of a function."""
+    clients = Clients(*world.listing(data))
     with answering(f"what was looked at goes on after `{world.typed()} up`."):
         read(clients, Reader(clients, as_json), of, step, follow)
 
 
 def read(clients: Clients, reader: Reader, of: str, step: str | None, follow: bool) -> None:
-    """Prints the logs there are, until the end where they are followed; tells why there is none."""
+    """Prints the logs there are, until the end where they are followed; tells why there is none, and what is waited for."""
     arn = execution_of(clients, of)
+    told: set[str] = set()
     while True:
         found = logs_of(clients, arn, step) if arn else logs_named(clients, of)
         for log in found.logs:
             reader.read(log)
+        for remark in found.waits:
+            if remark not in told:
+                print(f"penstock: {remark}", file=sys.stderr)
+        told.update(found.waits)
         if not follow or found.over:
             break
         time.sleep(LOOK_S)
@@ -60,11 +70,12 @@ class Log(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Whether what was asked for has ended, its logs, and what failed in it."""
+    """Whether what was asked for has ended, its logs, what failed in it, and what it waits for."""
 
     over: bool
     logs: list[Log]
     why: str
+    waits: tuple[str, ...] = ()
 
 
 class Reader:
@@ -82,7 +93,7 @@ class Reader:
             streams = [
                 s["logStreamName"]
                 for s in self.clients.every(
-                    "logs", "describe_log_streams", logGroupName=log.group, logStreamNamePrefix=f"{log.job}/"
+                    "logs", "describe_log_streams", logGroupName=log.group, **({"logStreamNamePrefix": f"{log.job}/"} if log.job else {})
                 )
             ]
         except client.exceptions.ResourceNotFoundException:
@@ -134,7 +145,7 @@ def execution_of(clients: Clients, of: str) -> str | None:
 def logs_of(clients: Clients, arn: str, step: str | None) -> Found:
     """The logs of an execution's steps, or of one.
 
-    Raises: Refused when the execution ended and ran no such step.
+    Raises: Refused when the execution ended and ran no such step, or its pipeline has none.
     """
     status = clients["sagemaker"].describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionStatus"]
     steps = list(
@@ -145,6 +156,10 @@ def logs_of(clients: Clients, arn: str, step: str | None) -> Found:
         raise Refused(
             f"The execution ran no step {step!r}; it ran {', '.join(s['StepName'] for s in steps) or 'none'}."
         )
+    if step is not None and not meant:
+        names = steps_of(clients, arn)
+        if step not in names:
+            raise Refused(f"The execution has no step {step!r}; it has {', '.join(names)}.")
     logs: list[Log] = []
     for each in meant:
         for kind, job in each.get("Metadata", {}).items():
@@ -153,7 +168,27 @@ def logs_of(clients: Clients, arn: str, step: str | None) -> Found:
             elif kind == "TuningJob":
                 logs += trials(clients, each["StepName"], job["Arn"].rpartition("/")[2])
     reasons = [f"{each['StepName']}: {each['FailureReason']}" for each in meant if each.get("FailureReason")]
-    return Found(status in dag.ENDED, logs, " ".join(reasons))
+    return Found(status in dag.ENDED, logs, " ".join(reasons), () if status in dag.ENDED else waits_of(meant))
+
+
+def steps_of(clients: Clients, arn: str) -> list[str]:
+    """The names of the steps that an execution's definition has."""
+    told = clients["sagemaker"].describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
+    return [node.name for node in dag.nodes_of(json.loads(told["PipelineDefinition"]))]
+
+
+def waits_of(steps: list[dict[str, Any]]) -> tuple[str, ...]:
+    """A sentence on each Callback step that waits for its token: nothing else ends it, a stop of the execution neither."""
+    tokens = {
+        step["StepName"]: step["Metadata"]["Callback"]["CallbackToken"]
+        for step in steps
+        if step.get("StepStatus") not in dag.ENDED and "CallbackToken" in step.get("Metadata", {}).get("Callback", {})
+    }
+    return tuple(
+        f"{name} waits for its token: {world.typed()} exec -- aws sagemaker send-pipeline-execution-step-success (or -failure) "
+        f"--callback-token {token}"
+        for name, token in tokens.items()
+    )
 
 
 def trials(clients: Clients, step: str, tuning: str) -> list[Log]:
@@ -187,4 +222,7 @@ def logs_named(clients: Clients, name: str) -> Found:
         group = dag.LOG_GROUPS.get(kind)
         logs = [Log("", group, name)] if group else trials(clients, "", name)
         return Found(told[f"{kind}Status"] in ("Completed", "Failed", "Stopped"), logs, told.get("FailureReason", ""))
-    raise Refused(f"No execution, training, processing, transform or tuning job is called {name!r}.")
+    with suppress(ClientError):
+        function = clients["lambda"].get_function_configuration(FunctionName=name)["FunctionName"]
+        return Found(False, [Log("", f"/aws/lambda/{function}", "")], "")
+    raise Refused(f"No execution, training, processing, transform or tuning job, and no function, is called {name!r}.")

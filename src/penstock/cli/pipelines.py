@@ -17,10 +17,11 @@ from rich.console import Console
 from penstock import Refused
 from penstock.cli import costs, dag, world
 from penstock.cli.clients import Clients, answering
+from penstock.cli.screen import screen
 from penstock.cli.world import DataOption, PortOption
 from penstock.settings import Settings
 
-console = Console(highlight=False)
+console = screen()
 
 
 def run(
@@ -79,6 +80,8 @@ def run_script(
     """
     if not script.exists():
         raise Refused(f"There is no script {script}.")
+    if script.suffix not in ("", ".py"):
+        raise Refused(f"{script} is no Python script: its name does not end in .py.")
     began = time.time()
     try:
         ran = subprocess.run(
@@ -141,7 +144,9 @@ def only_upserted(clients: Clients, since: float, script: Path) -> str:
         if p["LastModifiedTime"].timestamp() >= since
     ]
     if not names:
-        raise Refused(f"{script} upserted no pipeline and started none.")
+        there = ", ".join(sorted(p["PipelineName"] for p in clients.every("sagemaker", "list_pipelines")))
+        hint = f" A create with a token that was used before changes nothing; name a pipeline that is there with --pipeline: {there}."
+        raise Refused(f"{script} upserted no pipeline and started none.{hint if there else ''}")
     if len(names) > 1:
         raise Refused(f"{script} upserted {', '.join(sorted(names))}: name one with --pipeline.")
     return str(names[0])

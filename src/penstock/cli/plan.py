@@ -15,6 +15,7 @@ from penstock import Refused, server
 from penstock.cli import pipelines, world
 from penstock.cli.clients import Clients
 from penstock.cli.costs import money
+from penstock.cli.screen import screen
 from penstock.cli.world import DataOption
 from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker.pipelines import plan as plans
@@ -24,7 +25,7 @@ from penstock.services.sagemaker.pipelines.state import PIPELINE
 from penstock.settings import Settings
 from penstock.store.records import Document
 
-console = Console(highlight=False)
+console = screen()
 STYLES = {"runs": "cyan", "unknown": "yellow", "decided": "yellow", "fails": "red", "hit": "green", "skipped": "dim", "at once": "dim"}
 WORDS = {"unknown": "runs, or hit", "decided": "decided later"}
 
@@ -50,7 +51,7 @@ def plan(
     settings = world.settings_of(data)
     about = world.ensure_up(settings, quiet=as_json)
     name = what
-    if Path(what).is_file():
+    if Path(what).suffix == ".py":
         clients = Clients(settings, about)
         began = pipelines.run_script(settings, about, Path(what), arguments, python, as_json)
         if pipelines.started(clients, began, pipeline):
@@ -76,7 +77,8 @@ def planned(settings: Settings, name: str, given: dict[str, str]) -> dict[str, A
         found = PIPELINE.find(call, name)
         if found is None:
             there = ", ".join(sorted(each.name for each in PIPELINE.all(call))[:20]) or "none"
-            raise Refused(f"There is no script and no pipeline {name!r}. The pipelines: {there}.")
+            what = f"{name} is no script (*.py) and no pipeline" if Path(name).is_file() else f"There is no script and no pipeline {name!r}"
+            raise Refused(f"{what}. The pipelines: {there}.")
         version = plans.version_of(call, found)
         try:
             return plans.plan(call, found, version, given)
@@ -94,7 +96,8 @@ def _draw(told: dict[str, Any]) -> None:
         console.print(escape(shown), style="dim", soft_wrap=True)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     for column in ("step", "type", "after", "expected", "instances", "last time", "at AWS"):
-        table.add_column(column, justify="right" if column in ("last time", "at AWS") else "left")
+        right, name = column in ("last time", "at AWS"), column == "step"
+        table.add_column(column, justify="right" if right else "left", no_wrap=name or right, overflow="fold")
     for step in told["steps"]:
         style = STYLES[step["expected"]]
         table.add_row(
@@ -104,6 +107,8 @@ def _draw(told: dict[str, Any]) -> None:
             "" if not step["jobs"] else money(step["usd"]),
         )  # fmt: skip
     console.print(table)
+    if not all(step["reached"] for step in told["steps"]):
+        console.print("? in a branch that is decided later: the step may not be reached.", style="dim", soft_wrap=True)
     for step in told["steps"]:
         console.print(f"[bold]{step['step']}[/bold]  {escape(step['why'])}.", soft_wrap=True)
     _total(told)

@@ -46,6 +46,17 @@ def settings_of(data: Path | None, **given: Any) -> Settings:
     return Settings.load(data=data.expanduser().resolve() if data else None, **given)
 
 
+def listing(data: Path | None) -> tuple[Settings, dict[str, Any]]:
+    """The settings and the server of a command that only looks: it starts one on a folder that is there, and makes none.
+
+    Raises: Refused.
+    """
+    settings = settings_of(data)
+    if not settings.data.is_dir():
+        raise Refused(f"There is no data folder {settings.data}: nothing ran there; `{typed()} up` makes it.")
+    return settings, ensure_up(settings, quiet=True)
+
+
 def settings_at(data: Path | None, port: int | None) -> Settings:
     """Settings of a command that starts a server if none is up; who names its port has another's 4601 in the way, too."""
     settings = settings_of(data, port=port, doorway_port=None if port is None else _doorway_beside())

@@ -29,7 +29,7 @@ def _unserved(signing_name: str, operation: str = "") -> Unroutable:
     except KeyError:
         known = None
     words = f"The service {signing_name} is not served" + (f" ({operation})" if operation else "")
-    return Unroutable(known, words, "UnknownService", 501)
+    return Unroutable(known, f"{words}. `penstock coverage` lists those that are.", "UnknownService", 501)
 
 
 def signing_services(names: Sequence[str]) -> Router:
