@@ -63,7 +63,8 @@ def test_a_queue_is_named_by_a_url_of_the_server(client: Boto, sqs: Any, url: st
     assert sqs.get_queue_url(QueueName="q")["QueueUrl"] == url
     assert sqs.send_message(QueueUrl=f"https://sqs.us-east-1.amazonaws.com/{client.account}/q", MessageBody="a")["MessageId"]
     assert refused(sqs.get_queue_url, QueueName="no") == "AWS.SimpleQueueService.NonExistentQueue"
-    assert refused(sqs.send_message, QueueUrl=f"{client.url}/999999999999/q", MessageBody="a").endswith("NonExistentQueue")
+    for wrong in (f"{client.url}/999999999999/q", "http://nowhere", "http://["):
+        assert refused(sqs.send_message, QueueUrl=wrong, MessageBody="a").endswith("NonExistentQueue")
     with pytest.raises(sqs.exceptions.QueueDoesNotExist):
         sqs.purge_queue(QueueUrl=url + "x")
 

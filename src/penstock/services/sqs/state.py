@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from penstock.kernel import ids, queues
 from penstock.kernel.call import Call
-from penstock.kernel.errors import ServiceError
 from penstock.kernel.pages import Paging
 from penstock.kernel.resource import Resource
 from penstock.store.records import Document, Query, Ref
@@ -44,7 +43,7 @@ DEDUPLICATION = "sqs.deduplication"
 def queue_of(call: Call) -> Document:
     """The queue that a request names by its URL.
 
-    Raises: ServiceError QueueDoesNotExist, InvalidAddress.
+    Raises: ServiceError QueueDoesNotExist.
     Differs: queues of other accounts cannot be reached, whatever their policies say.
     """
     return queue_at(call, call.params["QueueUrl"])
@@ -53,14 +52,14 @@ def queue_of(call: Call) -> Document:
 def queue_at(call: Call, url: str) -> Document:
     """The queue at a URL, whatever host it names; by its bare name, too.
 
-    Raises: ServiceError QueueDoesNotExist, InvalidAddress.
+    Raises: ServiceError QueueDoesNotExist.
     """
     try:
         parts = [part for part in urlsplit(url).path.split("/") if part]
     except ValueError:
         parts = []
     if not parts:
-        raise ServiceError("InvalidAddress", f"The address {url[:256]} is not valid for this endpoint.", 404)
+        raise QUEUE.error(QUEUE.missing, call, url[:256])
     if len(parts) > 1 and parts[-2] != call.account:
         raise QUEUE.error(QUEUE.missing, call, parts[-1])
     return QUEUE.get(call, parts[-1])

@@ -28,10 +28,10 @@ def send_message_batch(call: Call) -> dict[str, Any]:
     """Sends up to ten messages; what is wrong with one is told beside the others."""
     queue, entries = queue_of(call), call.params["Entries"]
     rules.check_entries(entries, "SendMessageBatch")
-    if sum(len((entry.get("MessageBody") or "").encode()) for entry in entries) > rules.MEBIBYTE:
-        raise ServiceError(
-            "BatchRequestTooLong", f"Batch requests cannot be longer than {rules.MEBIBYTE} bytes. You have sent more."
-        )
+    sent = sum(len((entry.get("MessageBody") or "").encode()) for entry in entries)
+    if sent > rules.MEBIBYTE:
+        told = f"Batch requests cannot be longer than {rules.MEBIBYTE} bytes. You have sent {sent} bytes."
+        raise ServiceError("BatchRequestTooLong", told)
     if is_fifo(queue):
         for entry in entries:  # without a group or an id nothing of the batch is sent
             check_fifo(queue, entry, entry.get("MessageBody") or "")
