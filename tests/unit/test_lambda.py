@@ -337,6 +337,11 @@ def test_event_invoke_configurations_are_kept_by_qualifier(lam: Lambda) -> None:
     assert (changed["MaximumRetryAttempts"], changed["DestinationConfig"]["OnFailure"]) == (1, queue["OnFailure"])
     wrong = {"OnSuccess": {"Destination": "arn:aws:ec2:us-east-1:123456789012:q"}}
     assert "is invalid" in refusal(lambda: lam("PutFunctionEventInvokeConfig", FunctionName="f", DestinationConfig=wrong))[1]
+    near = {"OnSuccess": {"Destination": "arn:aws:lambda:us-east-1:123456789012:function:f-2"}}
+    kept = lam("PutFunctionEventInvokeConfig", FunctionName="f", DestinationConfig=near)
+    assert kept["DestinationConfig"]["OnSuccess"] == near["OnSuccess"]
+    own = {"OnSuccess": {"Destination": "arn:aws:lambda:us-east-1:123456789012:function:f:1"}}
+    assert "for itself" in refusal(lambda: lam("PutFunctionEventInvokeConfig", FunctionName="f", DestinationConfig=own))[1]
     lam("DeleteFunctionEventInvokeConfig", FunctionName="f")
     assert refusal(lambda: lam("GetFunctionEventInvokeConfig", FunctionName="f"))[0] == "ResourceNotFoundException"
 

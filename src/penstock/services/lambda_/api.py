@@ -102,12 +102,7 @@ def list_functions(call: Call) -> dict[str, Any]:
     if call.params.get("FunctionVersion") == "ALL":
         each = [call.find(FUNCTION.ref(call, entry["FunctionName"])) for entry in page["Functions"]]
         page["Functions"] = [
-            listed
-            for function in each
-            if function
-            for listed in (
-                _listed(function, call, f"{function.arn}:{LATEST}"), *(_listed(version, call) for version in _versions(call, function)),
-            )
+            listed for function in each if function for listed in _all_listed(call, function)
         ]
     return page
 
@@ -310,6 +305,12 @@ def _check_letters(call: Call, given: Mapping[str, Any]) -> None:
     target = (given.get("DeadLetterConfig") or {}).get("TargetArn")
     if target and (target.split(":")[2] not in ("sqs", "sns") or not destinations.reachable(call, target)):
         raise refused(f"The provided dead-letter queue {target} is none that the function can reach.")
+
+
+def _all_listed(call: Call, function: Document) -> list[dict[str, Any]]:
+    """A function as it is now, then its versions."""
+    latest = _listed(function, call, f"{function.arn}:{LATEST}")
+    return [latest, *(_listed(version, call) for version in _versions(call, function))]
 
 
 def _check_runtime(call: Call, runtime: str) -> None:

@@ -178,7 +178,7 @@ def _check_destinations(call: Call, function: Document, destinations: dict[str, 
             continue
         if arn.split(":")[2] not in DESTINATIONS or not reachable(call, arn):
             raise refused(f"The provided destination config DestinationConfig({member}=Destination({arn})) is invalid.")
-        if arn.startswith(function.arn):
+        if f"{arn}:".startswith(f"{function.arn}:"):
             raise refused("You can't specify the function as a destination for itself.")
 
 
