@@ -25,7 +25,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote
 
 from penstock import hosts, posts
 from penstock.blobs import checksums
@@ -139,7 +138,6 @@ class Front:
             return cors.preflight(self.app.store, request)
         if name in (None, "s3") and posts.is_post(request):
             return await self.post(request, body, request_id, route)
-        check_path(request.path)
         scope = sigv4.scope(request)
         if request.method == "POST" and request.headers.get("content-type", "").startswith(FORM):
             request.body = await body.whole()  # a query service names its operation in the body
@@ -384,15 +382,6 @@ async def decoded(
         for part in unchunker.feed(piece):
             yield part
     headers.update(unchunker.finish())
-
-
-def check_path(path: str) -> None:
-    """Raises: ServiceError InvalidURI for a path that is no text."""
-    if "%" in path:
-        try:
-            unquote(path, errors="strict")
-        except UnicodeDecodeError:
-            raise ServiceError("InvalidURI", "Couldn't parse the specified URI.", 400) from None
 
 
 def unchunk(request: Request, scope: sigv4.Scope, chunks: Any) -> bytes:

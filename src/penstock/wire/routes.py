@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 from penstock.wire.message import Request
 from penstock.wire.models import Operation, Service, metadata, service
@@ -20,6 +21,13 @@ class Unroutable(Exception):
         self.service_name = service_name
         self.message, self.code, self.status = message, code, status
         super().__init__(message)
+
+
+def _is_text(path: str) -> bool:
+    try:
+        return "%" not in path or bool(unquote(path, errors="strict"))
+    except UnicodeDecodeError:
+        return False
 
 
 def _unserved(signing_name: str, operation: str = "") -> Unroutable:
@@ -67,6 +75,10 @@ class Router:
             found = self._targets.get((signing_name, target))
             return found if found is not None else self._by_target(target, signing_name)
         names = self._candidates(signing_name, host_service)
+        if not _is_text(request.path):
+            if signing_name is None or "s3" in names:
+                raise Unroutable("s3", "Couldn't parse the specified URI.", "InvalidURI", 400)
+            raise Unroutable(names[0], "The request's path is no text.", "SerializationException", 400)
         if request.path.startswith("/service/"):
             found = self._by_cbor_path(request.path, names)
             if found is not None:
