@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 from penstock import server
-from penstock.functions.base import Order, Outcome
+from penstock.functions.base import Gone, Order, Outcome
 from penstock.functions.desk import Desk
 from penstock.functions.dispatcher import Dispatcher
 from penstock.kernel import accounts
@@ -65,11 +65,17 @@ class Echo(Dispatcher):
     async def invoke(self, order: Order) -> Outcome:
         return Outcome(payload=order.payload)
 
+    def drop(self, gone: Gone) -> None:
+        pass
+
     def begin(self, order: Order) -> None:
         self._ended[order.key] = Outcome(payload=order.payload)
 
     def look(self, key: str) -> Outcome | bool:
-        return self._ended.pop(key, False)
+        return self._ended.get(key, False)
+
+    def forget(self, key: str) -> None:
+        self._ended.pop(key, None)
 
 
 def engine(settings: Settings) -> None:
