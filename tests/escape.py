@@ -145,7 +145,7 @@ def main(folder: Path) -> None:
     given["port"] = host.getsockname()[1]
     os.environ["LEAKED"] = "from the server"
     process = runner.launch(data)
-    runner.wait_ready(data)
+    runner.wait_ready(data, 60.0)
     executor = LocalExecutor(data, Capacity(2, 4 << 30))
     inputs = [Input(f"/opt/ml/input/data/train/{name}.csv", blob=str(data / "blobs" / name)) for name in "xy"]
     prefix, layer = str(given["prefix"]), str(given["layer"])

@@ -85,7 +85,7 @@ class Place:
 
     def begin(self) -> subprocess.Popen[bytes]:
         self.process = runner.launch(self.data)
-        runner.wait_ready(self.data)
+        runner.wait_ready(self.data, 60.0)
         return self.process
 
     def kill_runner(self) -> None:

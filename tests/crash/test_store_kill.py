@@ -41,6 +41,7 @@ def doc(name: str, **members: Any) -> Document:
 class SmallCall:
     now: float
     change: Change = field(default_factory=Change)
+    afterwards: list[Any] = field(default_factory=list)
 
 
 def step(call: Call, document: Document) -> float | None:
