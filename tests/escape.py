@@ -72,7 +72,7 @@ tries("abstract socket", abstract)
 tries("names", lambda: socket.getaddrinfo("example.com", 443))
 tries("the API", lambda: urllib.request.urlopen("http://127.0.0.1:4600/", timeout=20).read().decode())
 tries("bind port 80", lambda: socket.create_server(("127.0.0.1", 80)).close())
-for path in ("/opt/ml/out/x", "/tmp/x", "/root/x", "/x", "/var/tmp/x", "/dev/shm/x", "/home/x", "/etc/x"):
+for path in ("/opt/ml/out/x", "/tmp/x", "/srv/x", "/x", "/var/tmp/x", "/dev/shm/x", "/opt/x", "/etc/x"):
     tries("write " + path, lambda: write(path))
 def rewrite():
     with open("/opt/ml/input/data/train/x.csv", "a") as file:
