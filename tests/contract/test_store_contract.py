@@ -94,6 +94,20 @@ class StoreContract:
         store.commit(Change(deletes=[found]))
         assert not store.page(Query(kind="sagemaker.model"))
 
+    def test_what_is_listed_may_leave_out_labels_of_which_one_has_a_rank_in_the_future(self, store: Store) -> None:
+        def of(name: str, label: str, rank: float, parent: str = "p") -> Document:
+            return doc(name, parent=parent, label=label, rank=rank)
+
+        store.commit(Change(puts=[of("1", "busy", 5), of("2", "busy", 1), of("3", "free", 1), of("4", "free", 2), of("5", "free", 1, "q")]))
+        store.commit(Change(puts=[of("6", "free", 9, "q"), doc("7", kind="sagemaker.trial", parent="p", label="free", rank=9)]))
+        query = Query(kind="sagemaker.model", account="1", region="us-east-1", parent="p", order="name", free_at=2, limit=1)
+        query.rank_before = 2.5
+        assert names(store.page(query)) == ["3"]
+        query.after = ("3", "3")
+        assert names(store.page(query)) == ["4"]
+        query.after, query.free_at, query.limit = None, 5, 9  # one whose time has just come is free
+        assert names(store.page(query)) == ["2", "3", "4"]
+
     def test_a_document_comes_back_as_it_was_put(self, store: Store) -> None:
         given = doc(
             "a",

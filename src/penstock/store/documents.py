@@ -205,11 +205,16 @@ def _filters(query: Query) -> tuple[list[str], dict[str, Any]]:
             if value and column in ("parent", "status", "label"):
                 where.append(f"{column} <> ''")  # said so that the planner may use the index that leaves empty ones out
             given[column] = value
+    walked = "+" if query.free_at is not None else ""  # said so that the planner walks the order, up to the limit, and sorts nothing
     for column in ("created", "updated", "rank"):
         for sign, bound in ((">", f"{column}_after"), ("<", f"{column}_before")):
             if getattr(query, bound) is not None:
-                where.append(f"{column} {sign} :{bound}")
+                where.append(f"{walked}{column} {sign} :{bound}")
                 given[bound] = getattr(query, bound)
+    if query.free_at is not None:
+        near = " AND ".join(f"{column} = :{column}" for column in ("parent", "kind", "account", "region"))
+        where.append(f"label NOT IN (SELECT label FROM documents WHERE {near} AND parent <> '' AND rank > :free_at)")
+        given["free_at"] = query.free_at
     if query.name_prefix:
         where.append("name >= :name_prefix")
         given["name_prefix"] = query.name_prefix

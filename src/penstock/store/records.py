@@ -305,6 +305,8 @@ class Query(msgspec.Struct, kw_only=True):
     updated_before: float | None = None
     rank_after: float | None = None
     rank_before: float | None = None
+    free_at: float | None = None
+    """Only those whose label no document of the same kind and parent has with a rank after this: of groups that nobody works on."""
     order: str = "created"
     """"created", "updated", "name", "status", "label" or "rank"; ties by name."""
     descending: bool = False

@@ -10,13 +10,11 @@ from typing import Any
 from penstock.kernel.call import Call
 from penstock.services.sqs import rules
 from penstock.services.sqs.messages.sending import put
-from penstock.services.sqs.state import QUEUE, is_fifo, message_ref, messages_of
+from penstock.services.sqs.state import QUEUE, is_fifo, messages_of
 from penstock.store.records import Document
 
 SLICE = 50
-"""Messages without their bodies that are read at a time."""
-SEEN_MOST = 20_000
-"""How far a FIFO queue is looked into for messages of groups that are free."""
+"""Messages that a look of the queue's engine reads."""
 LET_GO = 20
 """Dead and expired messages that one look meets; the queue's engine sees to the rest."""
 LEFT = 10
@@ -30,7 +28,7 @@ def take(call: Call, queue: Document, most: int, hidden_s: float) -> list[Docume
     """
     taken: list[Document] = []
     dropping, left = Dropping(call, queue), LET_GO
-    for message in _ordered(call, queue) if is_fifo(queue) else _visible(call, queue, most):
+    for message in _receivable(call, queue, most):
         if call.was_put(message.ref) or call.was_deleted(message.ref):
             continue  # whoever asks has deleted or received it in the same change
         if dropping.drop(message):
@@ -48,9 +46,8 @@ def take(call: Call, queue: Document, most: int, hidden_s: float) -> list[Docume
 
 def sweep(call: Call, queue: Document) -> int:
     """Lets some of the dead and expired messages go that stand before those that can be received; gives how many."""
-    dropping, query = Dropping(call, queue), messages_of(queue, order="rank", limit=SLICE, rank_before=_past(call))
-    found = list(islice(_ordered(call, queue), SLICE)) if is_fifo(queue) else call.app.store.page(query)
-    return sum(dropping.drop(message) for message in found[LEFT:])
+    dropping, found = Dropping(call, queue), _receivable(call, queue, SLICE)
+    return sum(dropping.drop(message) for message in islice(found, LEFT, SLICE))
 
 
 class Dropping:
@@ -74,41 +71,20 @@ class Dropping:
         return False
 
 
-def _visible(call: Call, queue: Document, most: int) -> Iterator[Document]:
-    """The messages that can be received, those that could be for the longest time first; no more are read than are wanted."""
-    query = messages_of(queue, order="rank", limit=most, rank_before=_past(call))
+def _receivable(call: Call, queue: Document, most: int) -> Iterator[Document]:
+    """The messages that can be received: those that could be for the longest time first; no more bodies are read than are wanted.
+
+    Of a FIFO queue in their order, and none of a group of which another is in flight.
+    """
+    in_order = {"order": "name", "free_at": call.now} if is_fifo(queue) else {"order": "rank"}
+    past = math.nextafter(call.now, math.inf)  # what can be received has a rank up to now
+    query = messages_of(queue, limit=most, rank_before=past, **in_order)
     while True:
         found = call.app.store.page(query)
         yield from found
         if len(found) < query.limit:
             return
-        query.after, query.limit = (found[-1].rank, found[-1].name), max(most, LEFT)
-
-
-def _past(call: Call) -> float:
-    """The bound below which lie the ranks of what can be received: those up to now."""
-    return math.nextafter(call.now, math.inf)
-
-
-def _ordered(call: Call, queue: Document) -> Iterator[Document]:
-    """The messages of a FIFO queue that can be received, in their order: none of a group of which an earlier one is in flight."""
-    page = call.app.store.page
-    hidden = page(messages_of(queue, order="rank", rank_after=call.now, limit=SEEN_MOST, bodies=False))
-    blocked = {message.label for message in hidden}
-    query = messages_of(queue, order="name", limit=SLICE, bodies=False)
-    seen = 0
-    while seen < SEEN_MOST:
-        found = page(query)
-        for name in [message.name for message in found if message.label not in blocked]:
-            message = call.app.store.get(message_ref(queue, name))
-            if message is not None and message.rank > call.now:
-                blocked.add(message.label)  # somebody received it in between
-            if message is not None and message.label not in blocked:
-                yield message
-        seen += len(found)
-        if len(found) < query.limit:
-            return
-        query.after, query.limit = (found[-1].name, found[-1].name), 20 * SLICE
+        query.after, query.limit = (getattr(found[-1], query.order), found[-1].name), max(most, LEFT)
 
 
 def _receive(call: Call, message: Document, hidden_s: float) -> None:
