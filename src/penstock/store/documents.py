@@ -205,8 +205,8 @@ def _filters(query: Query) -> tuple[list[str], dict[str, Any]]:
             if value and column in ("parent", "status", "label"):
                 where.append(f"{column} <> ''")  # said so that the planner may use the index that leaves empty ones out
             given[column] = value
-    walked = "+" if query.free_at is not None else ""  # said so that the planner walks the order, up to the limit, and sorts nothing
     for column in ("created", "updated", "rank"):
+        walked = "+" if (column, query.order) == ("rank", "name") else ""  # so that the planner walks the names, and sorts nothing
         for sign, bound in ((">", f"{column}_after"), ("<", f"{column}_before")):
             if getattr(query, bound) is not None:
                 where.append(f"{walked}{column} {sign} :{bound}")

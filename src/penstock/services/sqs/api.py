@@ -10,7 +10,8 @@ from penstock.kernel import tags
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.sqs import rules
-from penstock.services.sqs.state import QUEUE, is_fifo, leave, messages_of, new_parent, queue_of, url_of
+from penstock.services.sqs.moves.state import tasks_of
+from penstock.services.sqs.state import QUEUE, feeds, is_fifo, leave, messages_of, new_parent, queue_of, url_of
 from penstock.store.records import Document, TagsGone, TagsPut
 
 LABEL = re.compile(r"[A-Za-z0-9_\-]{1,80}")
@@ -77,6 +78,8 @@ def delete_queue(call: Call) -> None:
     leave(call, queue)
     call.delete(queue)
     call.row(TagsGone(arn=queue.arn))
+    for task in tasks_of(call, queue):
+        call.delete(task)
     call.tell(queue.body["_messages"])
 
 
@@ -94,14 +97,10 @@ def list_dead_letter_source_queues(call: Call) -> dict[str, Any]:
     """Lists the URLs of the queues whose dead letters go to this one."""
     target = queue_of(call).arn
     _check_most(call)
-
-    def keep(queue: Document) -> bool:
-        found = rules.redrive(queue.body["Attributes"].get("RedrivePolicy"))
-        return found is not None and found[0] == target
-
     answer = QUEUE.page(
-        call, "queueUrls", order="name", descending=False, keep=keep, show=lambda queue: {"url": url_of(call, queue)}
-    )
+        call, "queueUrls", order="name", descending=False, keep=lambda queue: feeds(queue, target),
+        show=lambda queue: {"url": url_of(call, queue)},
+    )  # fmt: skip
     return _only_if_paged(call, answer, [one["url"] for one in answer["queueUrls"]], "queueUrls")
 
 

@@ -8,6 +8,7 @@ from penstock.kernel import ids, queues
 from penstock.kernel.call import Call
 from penstock.kernel.pages import Paging
 from penstock.kernel.resource import Resource
+from penstock.services.sqs import rules
 from penstock.store.records import Document, Query, Ref
 
 PAGES = Paging(sizes=("MaxResults",), default=1000, code="InvalidParameterValue")
@@ -75,6 +76,12 @@ def url_of(call: Call, queue: Document) -> str:
 
 def is_fifo(queue: Document) -> bool:
     return queue.name.endswith(".fifo")
+
+
+def feeds(queue: Document, target_arn: str) -> bool:
+    """Whether a queue's dead letters go to another."""
+    found = rules.redrive(queue.body["Attributes"].get("RedrivePolicy"))
+    return found is not None and found[0] == target_arn
 
 
 def message_ref(queue: Document, name: str) -> Ref:

@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.services.sqs import rules
-from penstock.services.sqs.messages.sending import put
+from penstock.services.sqs.messages.sending import pass_on
 from penstock.services.sqs.state import QUEUE, is_fifo, messages_of
 from penstock.store.records import Document
 
@@ -28,7 +28,7 @@ def take(call: Call, queue: Document, most: int, hidden_s: float) -> list[Docume
     """
     taken: list[Document] = []
     dropping, left = Dropping(call, queue), LET_GO
-    for message in _receivable(call, queue, most):
+    for message in receivable(call, queue, most):
         if call.was_put(message.ref) or call.was_deleted(message.ref):
             continue  # whoever asks has deleted or received it in the same change
         if dropping.drop(message):
@@ -46,7 +46,7 @@ def take(call: Call, queue: Document, most: int, hidden_s: float) -> list[Docume
 
 def sweep(call: Call, queue: Document) -> int:
     """Lets some of the dead and expired messages go that stand before those that can be received; gives how many."""
-    dropping, found = Dropping(call, queue), _receivable(call, queue, SLICE)
+    dropping, found = Dropping(call, queue), receivable(call, queue, SLICE)
     return sum(dropping.drop(message) for message in islice(found, LEFT, SLICE))
 
 
@@ -71,14 +71,18 @@ class Dropping:
         return False
 
 
-def _receivable(call: Call, queue: Document, most: int) -> Iterator[Document]:
+def receivable(call: Call, queue: Document, most: int, after: str | None = None) -> Iterator[Document]:
     """The messages that can be received: those that could be for the longest time first; no more bodies are read than are wanted.
 
-    Of a FIFO queue in their order, and none of a group of which another is in flight.
+    Of a FIFO queue in their order, and none of a group of which another is in flight. Takes: `after`, to have those of any queue in
+    the order in which they came, after that name.
     """
-    in_order = {"order": "name", "free_at": call.now} if is_fifo(queue) else {"order": "rank"}
     past = math.nextafter(call.now, math.inf)  # what can be received has a rank up to now
-    query = messages_of(queue, limit=most, rank_before=past, **in_order)
+    query = messages_of(queue, order="rank", limit=most, rank_before=past, after=(after, after) if after else None)
+    if is_fifo(queue):
+        query.free_at = call.now
+    if is_fifo(queue) or after is not None:
+        query.order = "name"
     while True:
         found = call.app.store.page(query)
         yield from found
@@ -97,17 +101,7 @@ def _receive(call: Call, message: Document, hidden_s: float) -> None:
 
 def _bury(call: Call, queue: Document, message: Document, target: Document) -> None:
     """Moves a message to the dead-letter queue; in a standard one it keeps the moment it was sent, so its time goes on."""
-    call.delete(message)
-    body = {**message.body, "source": queue.arn}
-    name = ""
-    if is_fifo(target):
-        target.body["_sequence"] += 1
-        call.put(target)
-        name = body["sequence"] = f"{target.body['_sequence']:020d}"
-    elif not any(seen is target for seen in call.change.reads):
-        call.change.reads.append(target)
-    created = call.now if is_fifo(target) else message.created
-    put(call, target, body, label=message.label, due=call.now, name=name, created=created)
+    pass_on(call, message, target, {**message.body, "source": queue.arn}, call.now if is_fifo(target) else message.created)
 
 
 def show(message: Document, params: dict[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,19 @@ def put(
     return message
 
 
+def pass_on(call: Call, message: Document, target: Document, body: dict[str, Any], created: float) -> None:
+    """Moves a message into another queue, with that body, in the call's change; it can be received there at once."""
+    call.delete(message)
+    name = ""
+    if is_fifo(target):
+        target.body["_sequence"] += 1
+        call.put(target)
+        name = body["sequence"] = f"{target.body['_sequence']:020d}"
+    elif not any(seen is target for seen in call.change.reads):
+        call.change.reads.append(target)
+    put(call, target, body, label=message.label, due=call.now, name=name, created=created)
+
+
 def announce(call: Call, queue: Document, due: float) -> None:
     """Has those look who wait for messages: requests at once, documents that watch the queue at the moment."""
     call.tell(queue.body["_messages"])
