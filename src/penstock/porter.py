@@ -37,8 +37,9 @@ AT_ONCE = 32
 CROWDED_BYTES = 128 * 1024
 """What is hashed and written at a time while other bodies are under way: it stays in a core's cache. A body alone goes by megabytes, so
 that two cores share its digests."""
-NICE = 3
-"""Behind the fronts: a small call is answered before a large body goes on."""
+NICE = 10
+"""Behind the fronts: a small call is answered before a large body goes on. Not behind everything: where jobs use every core, each
+of them leaves it a sixth."""
 
 
 class Gone(Exception):

@@ -69,6 +69,8 @@ from penstock.wire import models
 
 log = logging.getLogger("penstock.server")
 TELL_AGAIN_S = 1.0
+FRONT_NICE = -10
+"""Before what it serves, where the system lets it: its turns are short, and somebody waits for each."""
 
 
 # --- places in the data folder
@@ -298,6 +300,8 @@ def _tell_again(told: Future[None], tell: Callable[[str], None], run: str) -> No
 
 def run_front(settings: Settings, listening: socket.socket, number: int) -> None:
     """A front process, until SIGTERM: requests that have begun are answered."""
+    with suppress(PermissionError):  # root's may
+        os.setpriority(os.PRIO_PROCESS, 0, FRONT_NICE)
     guests.raise_open_files()
 
     async def serve() -> None:

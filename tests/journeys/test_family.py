@@ -72,6 +72,19 @@ def test_a_second_server_on_the_folder_is_told_where_the_first_one_is(family: Fa
     assert f"was up already at {family.about['url']}" in family.penstock("up", "-d").stdout
 
 
+def test_what_answers_goes_before_what_carries(family: Family) -> None:
+    base = os.nice(0)
+    nice = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            name, _, rest = (entry / "stat").read_text().partition(" (")[2].rpartition(") ")
+            if int(rest.split()[1]) == family.about["pid"]:
+                nice[name.removeprefix("penstock-")] = int(rest.split()[16])
+    front = next(nice[name] for name in nice if name.startswith("front"))
+    assert front == -10 if os.geteuid() == 0 else front in (base, -10)
+    assert (nice["engine"], nice["porter"]) == (base, base + 10)
+
+
 def test_a_port_has_no_say_where_a_server_is_up(family: Family) -> None:
     told = family.penstock("exec", "--port", "1", "--", "printenv", "AWS_ENDPOINT_URL")
     assert told.stdout.strip() == family.about["url"]
