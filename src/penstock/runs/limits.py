@@ -126,9 +126,7 @@ class Cell:
         self.name, self._means = name, means
         self._home = {controller: folder / _leaf(means) for controller, folder in means.folders.items()}
         self.folders = {controller: folder / (PREFIX + name) for controller, folder in means.folders.items()}
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # swept between two lines, by a runner that never saw it; `enter` makes it again
+        with contextlib.suppress(FileNotFoundError):  # swept between two lines; `enter` makes it again
             self._make()
 
     def _make(self) -> None:
@@ -176,13 +174,13 @@ class Cell:
         """
         for last in (False, False, True):
             try:
-                self._make()
                 for folder in set(self.folders.values()):
                     _move_to(folder)
                 return
-            except FileNotFoundError:
+            except FileNotFoundError:  # swept meanwhile
                 if last:
                     raise
+            self._make()
 
     def leave(self) -> None:
         """Moves the caller out again."""
