@@ -7,7 +7,6 @@ import math
 import random
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -792,15 +791,38 @@ class StoreContract:
         work.release_all()
         assert [(w.name, w.due) for w in work.claim(NOW + 1, 10, 10)] == [("b", NOW - 5), ("a", NOW)]
 
-    def test_the_listener_hears_of_commits_with_wakes_only(self, store: Store, work: Work) -> None:
-        heard: Future[None] = Future()
-        work.listen(lambda: heard.set_result(None))  # a second call would fail
+    def test_what_a_commit_makes_due_is_claimed_in_it(self, store: Store, work: Work) -> None:
+        taken: list[tuple[list[str], float | None]] = []
+        room = [1]
+        work.attend(lambda: (NOW, 10.0, room[0]), lambda wakes, due: taken.append(([w.name for w in wakes], due)))
         store.commit(Change(puts=[doc()]))
+        store.commit(Change(wakes=[wake("later", NOW + 5)]))
+        store.commit(Change(wakes=[wake("a", NOW), wake("b", NOW - 1)]))
+        room[0] = 0
+        store.commit(Change(wakes=[wake("c", NOW)]))
+        store.commit(Change())  # the one before has been told by now
+        assert taken == [([], NOW + 5), (["b"], NOW), ([], NOW)]
+        assert [w.name for w in work.claim(NOW, 10, 10)] == ["a", "c"]
+
+    def test_what_a_finish_makes_due_is_claimed_in_it(self, store: Store, work: Work) -> None:
+        store.commit(Change(puts=[doc()], wakes=[wake("a", NOW), wake("b", NOW)]))
+        first, second = work.claim(NOW, 10, 10)
+        store.commit(Change(wakes=[wake("a", NOW)]))  # noted, since it is leased
+        taken: list[Wake] = []
+        work.attend(lambda: (NOW, 20.0, 5), lambda wakes, due: taken.extend(wakes))
+        work.finish(first, None, Change()).result(10)
+        work.finish(second, NOW, Change(wakes=[wake("x", NOW)])).result(10)
+        store.commit(Change())
+        assert [(w.name, w.leased) for w in taken] == [("a", NOW + 20), ("b", NOW + 20), ("x", NOW + 20)]
+
+    def test_a_commit_that_fails_claims_nothing_of_its_own(self, store: Store, work: Work) -> None:
+        store.commit(Change(puts=[doc()]))
+        taken: list[Wake] = []
+        work.attend(lambda: (NOW, 10.0, 5), lambda wakes, due: taken.extend(wakes))
         with pytest.raises(Taken):
             store.commit(Change(puts=[doc()], wakes=[wake()]))
-        assert not heard.done()
-        store.commit(Change(wakes=[wake()]))
-        heard.result(10)
+        store.commit(Change())
+        assert (taken, work.next_due()) == ([], None)
 
 
 class TestSqlite(StoreContract):

@@ -5,6 +5,9 @@ process left its wake behind. At start nobody can hold a lease any more, so `rel
 are due, so the loop claims them like any other wake and runs their steps again. A step is idempotent (it looks at the
 document and at the world before it moves), so what it had done already is not done twice.
 
+Who claims: a transaction that brings a wake, or gives one back, also claims what is due by then (`Work.attend`), so that what a
+step makes due is begun as soon as the step's change is durable. The loop's own thread only waits for moments that come.
+
 Long work: a step works no longer than 50 ms. One that is about to (it would join the parts of a large object, or lay out
 thousands of files) says so by `Call.take_time`, which raises `Long`, and runs again in a few threads of its own, with a call
 that may take its time. Its wake stays leased all the while, so a crash in the middle of it has it run again.
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -60,12 +64,13 @@ class Engine:
     Takes:
         steps: by the document's kind.
         make_call: gives the call that a step of the document gets, at that moment.
-        workers: threads that run steps; their commits wait for the disk without holding one.
+        workers: threads that run steps; their commits wait for the disk without holding one. More of them would only wait for
+            each other: what steps do is Python, mostly.
         give_up: by the document's kind: ends a document whose step raises whatever it does, in the form of a step.
     """
 
     def __init__(
-        self, steps: Mapping[str, Step], store: Store, work: Work, clock: Clock, make_call: MakeCall, workers: int = 4,
+        self, steps: Mapping[str, Step], store: Store, work: Work, clock: Clock, make_call: MakeCall, workers: int = 2,
         give_up: Mapping[str, Step] | None = None,
     ):  # fmt: skip
         self._give_up = give_up or {}
@@ -81,7 +86,8 @@ class Engine:
         self._pool: ThreadPoolExecutor | None = None
         self._long_pool: ThreadPoolExecutor | None = None
         self._thread: threading.Thread | None = None
-        work.listen(self._look.set)
+        self._until = math.inf
+        """Until when the loop sleeps: it must hear of what is due before; of everything while it is awake."""
 
     # --- living
     def start(self) -> None:
@@ -89,12 +95,14 @@ class Engine:
         self._work.release_all()
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="step")
         self._long_pool = ThreadPoolExecutor(LONG, thread_name_prefix="long-step")
+        self._work.attend(self._offer, self._take)
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Claims nothing more, and returns when the steps that run have ended and their changes are durable."""
-        self._stopping = True
+        with self._lock:
+            self._stopping = True
         self._look.set()
         if self._thread:
             self._thread.join()
@@ -138,30 +146,47 @@ class Engine:
                 pause_s = BACKOFF_S[0]
             if pause_s != 0.0:
                 self._clock.wait(self._look, pause_s)
+            self._until = math.inf
 
     def _pause(self) -> float | None:
         """Until when there is nothing to do: None for until somebody says so."""
         with self._lock:
             if self._room() <= 0:
+                self._until = -math.inf
                 return None
         due = self._work.next_due()
+        self._until = math.inf if due is None else due
         return None if due is None else max(0.0, due - self._clock.now())
 
     def _claim(self) -> list[Wake]:
         """Due wakes that were not running; asks the writer only when there are some."""
-        with self._lock:
-            room = self._room()
-        now = self._clock.now()
+        now, lease_s, room = self._offer()
         due = self._work.next_due() if room > 0 else None
-        if due is None or due > now:
-            return []
+        return [] if due is None or due > now else self._hold(self._work.claim(now, lease_s, room))
+
+    def _offer(self) -> tuple[float, float, int]:
+        """What may be claimed now."""
+        with self._lock:
+            return self._clock.now(), LEASE_S, 0 if self._stopping else self._room()
+
+    def _take(self, wakes: Sequence[Wake], due: float | None) -> None:
+        """Begins what a transaction claimed; the loop hears of what is due before it would look.
+
+        What was claimed while the engine stopped stays leased until the next start.
+        """
+        for wake in self._hold(wakes):
+            self._start(wake)
+        if due is not None and due < self._until:
+            self._look.set()
+
+    def _hold(self, wakes: Sequence[Wake]) -> list[Wake]:
+        """Keeps claimed wakes; gives those that are not running."""
         fresh = []
-        for wake in self._work.claim(now, LEASE_S, room):
-            with self._lock:
-                running = wake.ref in self._held
+        with self._lock:
+            for wake in () if self._stopping else wakes:
+                if wake.ref not in self._held:
+                    fresh.append(wake)
                 self._held[wake.ref] = wake  # the lease of a step that ran very long is renewed, and it goes on
-            if not running:
-                fresh.append(wake)
         return fresh
 
     def _room(self) -> int:
@@ -298,6 +323,7 @@ class Engine:
     def _land(self, lease: Wake) -> None:
         """The wake is given back: there is room for another. One that was claimed since is run now."""
         with self._lock:
+            crowded = self._room() <= 0
             held = self._held.get(lease.ref)
             self._beside.discard(lease.ref)
             if held is lease:
@@ -305,7 +331,8 @@ class Engine:
             self._landed.notify_all()
         if held is not None and held is not lease:
             self._start(held)
-        self._look.set()
+        if crowded:
+            self._look.set()
 
 
 def passes(error: BaseException) -> bool:

@@ -109,8 +109,12 @@ class Work(Protocol):
 
     def next_due(self) -> float | None: ...
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        """`heard` is called (from any thread) after a commit that brought wakes."""
+    def attend(self, offer: Callable[[], tuple[float, float, int]], taken: Callable[[list[Wake], float | None], None]) -> None:
+        """From now on, whatever is due when a wake was brought or given back is claimed in the same transaction.
+
+        Takes: `offer`, which gives what `claim` takes: now, the lease, and how many (0: none now); `taken`, which is called (from
+        any thread) with what was claimed, and when the next wake is due.
+        """
         ...
 
     def release_all(self) -> None:

@@ -214,8 +214,16 @@ class SqliteWork:
     def next_due(self) -> float | None:
         return self._reads.next_due()
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        self._writer.listen(heard)
+    def attend(self, offer: Callable[[], tuple[float, float, int]], taken: Callable[[list[Wake], float | None], None]) -> None:
+        def ride(run: Run) -> tuple[list[Wake], float | None]:
+            due: float | None = run(work.NEXT_DUE, {}).fetchone()[0]
+            now, lease_s, limit = offer()
+            if due is None or due > now or limit <= 0:
+                return [], due
+            wakes = work.claim(run, now, lease_s, limit)
+            return wakes, run(work.NEXT_DUE, {}).fetchone()[0]
+
+        self._writer.take_along(ride, lambda brought: taken(*brought))
 
     def release_all(self) -> None:
         self._writer.run(lambda run: run(work.RELEASE_ALL, {}).rowcount, durable=True).result()
@@ -225,5 +233,5 @@ class SqliteWork:
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()
         settle = counted(change, future)
-        self._writer.put(Job(apply, settle, durable=bool(change), wakes=bool(change.wakes), tells=change.tells))
+        self._writer.put(Job(apply, settle, durable=bool(change), wakes=True, tells=change.tells))
         return future

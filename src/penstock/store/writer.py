@@ -1,7 +1,8 @@
 """The one writer of a SQLite database: a thread that commits, in one transaction, whatever waits together.
 
-Each job runs inside a savepoint, so that one that is Stale, Taken or Unmet fails alone; a job is told of its outcome
-only after the transaction is durable. What needs no durability (claims: a restart releases them all) waits for no disk.
+Where a job is Stale, Taken or Unmet, the others run once more, each inside a savepoint, so that it fails alone; a job is told
+of its outcome only after the transaction is durable. What needs no durability (claims: a restart releases them all) waits for no disk.
+A rider goes with each transaction that has to do with wakes: what they make due is claimed in the transaction that brings them.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Writer:
         self._now = now
         self._connection = open_writing(path)
         self._sync = True
-        self._heard: list[Callable[[], None]] = []
+        self._ride: Callable[[Run], Any] | None = None
+        self._rode: Callable[[Any], None] = _nobody
+        self._brought: list[Any] = []
         self._hearers: list[Callable[[Sequence[str]], None]] = []
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -109,9 +112,10 @@ class Writer:
                 raise StoreFailed("the store is closed")
             self._jobs.put(job)
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        """`heard` is called in the writer's thread after each transaction that brought wakes: it must be quick."""
-        self._heard.append(heard)
+    def take_along(self, ride: Callable[[Run], T], rode: Callable[[T], None]) -> None:
+        """`ride` runs at the end of each transaction that has to do with wakes, in it; `rode` is called with what it gave, once
+        that is committed and its jobs were told, in the writer's thread: both must be quick."""
+        self._ride, self._rode = ride, rode
 
     def hear(self, heard: Callable[[Sequence[str]], None]) -> None:
         """`heard` is called in the writer's thread with the topics of each transaction: it must be quick."""
@@ -142,8 +146,12 @@ class Writer:
                 self._tell(jobs)
         self._connection.close()
 
-    def _commit(self, jobs: list[Job]) -> None:
-        """One transaction of all jobs; when the database cannot take it, one for each: only the culprit fails."""
+    def _commit(self, jobs: list[Job], alone: bool = False) -> None:
+        """One transaction of all jobs; of those of which one fails again with a savepoint each; when the database cannot take
+        it, one for each: only the culprit fails.
+
+        Takes: `alone`, whether each has a savepoint.
+        """
         run = self._connection.execute
         began = False
         try:
@@ -151,9 +159,14 @@ class Writer:
             run("BEGIN IMMEDIATE")
             began = True
             for job in jobs:
-                self._attempt(job)
+                self._attempt(job, alone)
+                if job.error and not alone:
+                    run("ROLLBACK")
+                    return self._commit(jobs, True) if len(jobs) > 1 else None
+            brought = [self._ride(run)] if self._ride and any(job.wakes for job in jobs) else []
             self._forget_old()
             run("COMMIT")
+            self._brought += brought
             return
         except sqlite3.Error as error:
             if self._connection.in_transaction:
@@ -167,22 +180,25 @@ class Writer:
         for job in jobs:
             job.result, job.error = None, failed
 
-    def _attempt(self, job: Job) -> None:
-        """Runs one job in its savepoint.
+    def _attempt(self, job: Job, alone: bool) -> None:
+        """Runs one job, in a savepoint where it is to fail alone.
 
         Raises: sqlite3.Error, when the whole transaction is lost.
         """
         run = self._connection.execute
         job.error = None
-        run("SAVEPOINT job")
+        if alone:
+            run("SAVEPOINT job")
         try:
             job.result = job.apply(run)
         except Exception as error:  # whatever it is, it is the asker's, and the writer goes on
             if not self._connection.in_transaction:
                 raise
             job.error = StoreFailed(str(error)) if isinstance(error, sqlite3.Error) else error
-            run("ROLLBACK TO job")
-        run("RELEASE job")
+            if alone:
+                run("ROLLBACK TO job")
+        if alone:
+            run("RELEASE job")
 
     def _tell(self, jobs: list[Job]) -> None:
         flushes = dict.fromkeys(job.flush for job in jobs if job.flush)
@@ -190,9 +206,9 @@ class Writer:
             job.settle(job.result, job.error)
         for flush in flushes:
             flush()
-        if any(job.wakes and job.error is None for job in jobs):
-            for heard in self._heard:
-                heard()
+        brought, self._brought = self._brought, []
+        for each in brought:
+            self._rode(each)
         if topics := list(dict.fromkeys(topic for job in jobs if job.error is None for topic in job.tells)):
             for told in self._hearers:
                 told(topics)
@@ -207,6 +223,10 @@ class Writer:
         if now - self._forgotten > REMEMBERED_S / 10:
             self._forgotten = now
             changes.forget(self._connection.execute, now - REMEMBERED_S)
+
+
+def _nobody(brought: Any) -> None:
+    pass
 
 
 def counted(change: Change, future: Future[None]) -> Settle:
