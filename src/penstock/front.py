@@ -29,7 +29,7 @@ from typing import Any
 from penstock import hosts, posts
 from penstock.blobs import checksums
 from penstock.connections import Incoming
-from penstock.intake import Body, Disconnected, Receive, keep, keep_small
+from penstock.intake import Body, Disconnected, Receive, keep, keep_small, spooled
 from penstock.kernel import auth, cors, ids, sigv4
 from penstock.kernel.app import App
 from penstock.kernel.call import Call, Caller, Long, Waiting
@@ -65,6 +65,8 @@ class Front:
         self.router = Router(app.services)
         self.turns = Turns()
         self.lane = Lane()
+        self.large = asyncio.Semaphore(1)
+        """Whose turn it is to hold a large body in memory."""
         self.waits = Waits(app.clock)
         app.store.hear(self.waits.tell)
         self.hosts = {app.settings.host, "127.0.0.1", "localhost", "[::1]", socket.gethostname().lower()}
@@ -181,6 +183,8 @@ class Front:
         if streaming:
             caller, chunks = auth.authenticate(self.app.store, request, scope, now, None)
             request.upload = await self.receive_upload(request, body, scope, chunks)
+        elif body.is_large() and (takes := getattr(self.app.function(operation), "takes", None)) is not None:
+            return await self.perform_large(request, body, scope, operation, request_id, takes)
         else:
             request.body = await body.whole()
             digest = hashlib.sha256(request.body).hexdigest()
@@ -192,6 +196,32 @@ class Front:
         if streaming:
             params[streaming] = request.upload
         result = await self.run(operation, params, caller, scope.region, request, request_id, body)
+        return protocols.reply(operation, result, request_id, protocol)
+
+    async def perform_large(
+        self, request: Request, body: Body, scope: sigv4.Scope, operation: models.Operation, request_id: str,
+        takes: tuple[int, str],
+    ) -> Reply:  # fmt: skip
+        """Performs an operation that takes larger bodies than others: on the disk until its signature is proved, in memory one by one.
+
+        Raises: ServiceError (413) beyond the operation's own limit.
+        """
+        most_bytes, code = takes
+        if (body.length or 0) > most_bytes:
+            told = f"Request must be smaller than {most_bytes} bytes for the {operation.name} operation"
+            raise ServiceError(code, told, 413)
+        now, loop = self.app.clock.now(), asyncio.get_running_loop()
+        auth.key_of(self.app.store, scope)  # nobody fills the disk with a key that is none
+        async with spooled(body, self.app.settings.data) as (file, digest):
+            caller, chunks = auth.authenticate(self.app.store, request, scope, now, digest)
+            async with self.large:
+                request.body = await loop.run_in_executor(None, file.read)
+                if is_chunked(request, scope):
+                    request.body = await loop.run_in_executor(None, unchunk, request, scope, chunks)
+                protocol = protocols.spoken(operation.service, request)
+                params = await loop.run_in_executor(None, protocols.parse, operation, request, protocol)
+                request.body = b""
+                result = await self.run(operation, params, caller, scope.region, request, request_id, body)
         return protocols.reply(operation, result, request_id, protocol)
 
     async def run(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from penstock.blobs.base import INLINE_BYTES, Blobs
 from penstock.connections import Incoming
@@ -53,6 +57,10 @@ class Body:
         nothing = self.length == 0 or (bare and "transfer-encoding" not in headers)
         self._whole = b"" if nothing else None
 
+    def is_large(self) -> bool:
+        """Whether it says that it is larger than bodies may be."""
+        return self.length is not None and self.length > self._limit_bytes
+
     def is_here(self) -> bool:
         """Whether all of it has come, so that nothing need be waited for."""
         return self._whole is not None or (self.incoming is not None and self.incoming.is_here())
@@ -63,7 +71,7 @@ class Body:
         Raises: ServiceError (413) beyond the limit; Disconnected.
         """
         if self._whole is None:
-            if self.length and self.length > self._limit_bytes:
+            if self.is_large():
                 raise self._too_large()
             if self.is_here():
                 self._whole = (await self._next())[0]
@@ -113,6 +121,28 @@ class Body:
 def too_slow() -> ServiceError:
     """The answer to a client whose body does not come."""
     return ServiceError("RequestTimeout", SLOW, 400)
+
+
+@asynccontextmanager
+async def spooled(body: Body, folder: Path) -> AsyncIterator[tuple[BinaryIO, str]]:
+    """A body in a file without a name, so that it takes no memory while it comes. Gives the file, and its SHA-256."""
+    loop, digest = asyncio.get_running_loop(), hashlib.sha256()
+    with tempfile.TemporaryFile(dir=folder) as file:
+
+        def write(pieces: list[bytes]) -> None:
+            for piece in pieces:
+                digest.update(piece)
+                file.write(piece)
+
+        waiting: list[bytes] = []
+        async for piece in body.pieces():
+            waiting.append(piece)
+            if sum(map(len, waiting)) >= CHUNK_BYTES:
+                await loop.run_in_executor(None, write, waiting)
+                waiting = []
+        await loop.run_in_executor(None, write, waiting)
+        file.seek(0)
+        yield file, digest.hexdigest()
 
 
 async def keep_small(blobs: Blobs, body: Body, algorithms: tuple[str, ...]) -> Any:

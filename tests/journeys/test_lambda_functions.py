@@ -147,9 +147,28 @@ def test_a_function_without_a_handler_says_so_at_every_call(
 ) -> None:
     name = functions.create(code, Handler=handler)
     for _ in range(2):
-        told, error, _ = functions(name)
-        assert (error, told["errorType"]) == ("Unhandled", kind)
+        told, error, log = functions(name, LogType="Tail")
+        assert (error, told["errorType"], told["requestId"]) == ("Unhandled", kind, "")
         assert told["errorMessage"].startswith(message)
+        *_, init, start, end, report = log.splitlines()
+        assert f"[ERROR] {kind}: {message}" in log
+        assert init.startswith("INIT_REPORT Init Duration: ")
+        assert init.endswith(f" ms\tPhase: init\tStatus: error\tError Type: {kind}")
+        request_id = start.removeprefix("START RequestId: ").removesuffix(" Version: $LATEST")
+        assert end == f"END RequestId: {request_id}"
+        assert report.startswith(f"REPORT RequestId: {request_id}\tDuration: ")
+        assert report.endswith(f"\tStatus: error\tError Type: {kind}")
+
+
+def test_a_program_that_ends_while_it_is_loaded_is_told_with_its_log(functions: Functions) -> None:
+    name = functions.create("import os\nprint('so far', flush=True)\nos._exit(4)")
+    told, error, log = functions(name, LogType="Tail")
+    assert (error, told["errorType"]) == ("Unhandled", "Runtime.ExitError")
+    assert told["errorMessage"].endswith("Error: Runtime exited with error: exit status 4")
+    lines = log.splitlines()
+    assert "so far" in lines
+    assert lines[-3:-1] == ["Runtime.ExitError", lines[-5].replace("START", "END").removesuffix(" Version: $LATEST")]
+    assert lines[-1].endswith("\tStatus: error\tError Type: Runtime.ExitError")
 
 
 def test_boto3_in_a_function_acts_as_the_functions_role(functions: Functions, plain: str) -> None:

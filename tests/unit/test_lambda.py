@@ -104,6 +104,8 @@ def test_a_function_is_found_by_its_name_or_arn(lam: Lambda, name: str) -> None:
 
 @pytest.mark.parametrize(("members", "told"), [
     ({"Runtime": "nodejs20.x"}, "The runtime nodejs20.x is not run here"),
+    ({"Runtime": "python3.7"}, "The runtime parameter of python3.7 is no longer supported for creating or updating AWS Lambda"),
+    ({"Runtime": "PYTHON3.9"}, "Value PYTHON3.9 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: ["),
     ({"Timeout": 901}, "less than or equal to 900"),
     ({"MemorySize": 10241}, "less than or equal to 10240"),
     ({"Role": "arn:aws:iam::123456789012:role/nobody"}, "The role defined for the function cannot be assumed by Lambda."),
@@ -327,6 +329,74 @@ def test_reserved_concurrency_leaves_a_hundred_for_the_others(lam: Lambda) -> No
     assert lam("GetFunction", FunctionName="f")["Concurrency"] == {"ReservedConcurrentExecutions": 900}
 
 
+ARN = "arn:aws:lambda:us-east-1:123456789012:function"
+INVALID, MISSING = "InvalidParameterValueException", "ResourceNotFoundException"
+PERMISSION = {"StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "events.amazonaws.com"}
+ONLY = (
+    "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify "
+    "either a function name or an unqualified function ARN."
+)
+
+
+@pytest.mark.parametrize(("operation", "params", "told"), [
+    ("PutFunctionConcurrency", {"FunctionName": "no", "ReservedConcurrentExecutions": 1},
+     (MISSING, f"Function not found: {ARN}:no:$LATEST")),
+    ("PutFunctionConcurrency", {"FunctionName": "f:$LATEST", "ReservedConcurrentExecutions": 1}, (INVALID, ONLY)),
+    ("DeleteFunction", {"FunctionName": "no", "Qualifier": "7"}, (MISSING, f"Function not found: {ARN}:no")),
+    ("UpdateAlias", {"FunctionName": "f", "Name": "no"}, (MISSING, f"Alias not found: {ARN}:f:no")),
+    ("GetAlias", {"FunctionName": "f", "Name": "no"}, (MISSING, f"Cannot find alias arn: {ARN}:f:no")),
+    ("AddPermission", {"FunctionName": "f:$LATEST", **PERMISSION},
+     (INVALID, "We currently do not support adding policies for $LATEST.")),
+    ("AddPermission", {"FunctionName": "f:no", **PERMISSION}, (MISSING, f"Cannot find alias arn: {ARN}:f:no")),
+    ("AddPermission", {"FunctionName": "f:42", **PERMISSION}, (MISSING, f"Function not found: {ARN}:f:42")),
+    ("RemovePermission", {"FunctionName": "no", "StatementId": "s"}, (MISSING, f"No policy found for: {ARN}:no")),
+    ("GetPolicy", {"FunctionName": "no"}, (MISSING, "The resource you requested does not exist.")),
+    ("PutFunctionEventInvokeConfig", {"FunctionName": "no", "MaximumRetryAttempts": 0}, (MISSING, "The function doesn't exist.")),
+    ("UpdateFunctionEventInvokeConfig", {"FunctionName": "f:no", "MaximumRetryAttempts": 0},
+     (MISSING, "The function doesn't exist.")),
+    ("UpdateFunctionEventInvokeConfig", {"FunctionName": "f", "MaximumRetryAttempts": 0},
+     (MISSING, f"The function {ARN}:f:$LATEST doesn't have an EventInvokeConfig")),
+    ("GetFunctionEventInvokeConfig", {"FunctionName": "no"},
+     (MISSING, f"The function {ARN}:no:$LATEST doesn't have an EventInvokeConfig")),
+    ("PutFunctionEventInvokeConfig", {"FunctionName": "f", "DestinationConfig": {"OnSuccess": {"Destination": f"{ARN}:no"}}},
+     (INVALID, f"The destination ARN {ARN}:no is invalid.")),
+    ("PutFunctionEventInvokeConfig",
+     {"FunctionName": "f", "DestinationConfig": {"OnSuccess": {"Destination": "arn:aws:iam:us-east-1:123456789012:function:f"}}},
+     (INVALID, "The provided destination config DestinationConfig(onSuccess=OnSuccess(destination="
+      "arn:aws:iam:us-east-1:123456789012:function:f), onFailure=null) is invalid.")),
+    ("GetLayerVersion", {"LayerName": "l", "VersionNumber": 0}, (INVALID, "Layer Version Cannot be less than 1")),
+    ("DeleteLayerVersion", {"LayerName": "l", "VersionNumber": 0}, (INVALID, "Layer Version Cannot be less than 1")),
+    ("TagResource", {"Resource": f"{ARN}:f", "Tags": {}}, (INVALID, "An error occurred and the request cannot be processed.")),
+    ("TagResource", {"Resource": f"{ARN}:f", "Tags": {str(number): "" for number in range(51)}},
+     (INVALID, "Number of tags exceeds resource tag limit.")),
+    ("CreateEventSourceMapping", {"FunctionName": "no"}, (INVALID, "Unrecognized event source.")),
+    ("UpdateFunctionConfiguration", {"FunctionName": "f", "Layers": [f"arn:aws:lambda:us-east-1:123456789012:layer:l{n}:1"
+     for n in range(6)]}, (INVALID, "Cannot reference more than 5 layers.")),
+])  # fmt: skip
+def test_what_is_not_there_is_told_in_the_words_of_aws(
+    lam: Lambda, operation: str, params: dict[str, Any], told: tuple[str, str]
+) -> None:
+    lam.create()
+    lam.settle()
+    assert refusal(lambda: lam(operation, **params)) == told
+
+
+def test_a_version_that_is_not_there_is_deleted_all_the_same(lam: Lambda) -> None:
+    lam.create()
+    lam("DeleteFunction", FunctionName="f", Qualifier="7")
+    assert [each["FunctionName"] for each in lam("ListFunctions")["Functions"]] == ["f"]
+
+
+def test_a_layer_is_named_once(lam: Lambda) -> None:
+    one, two = [
+        lam("PublishLayerVersion", LayerName="l", Content={"ZipFile": zipped(python__lib="")})["LayerVersionArn"] for _ in "12"
+    ]
+    assert refusal(lambda: lam.create(Layers=[one, two]))[1] == (
+        "Two different versions of the same layer are not allowed to be referenced in the same function. "
+        f"{one} and {two} are versions of the same layer."
+    )
+
+
 def test_event_invoke_configurations_are_kept_by_qualifier(lam: Lambda) -> None:
     lam.create()
     lam.world("sqs", "CreateQueue", QueueName="q")
@@ -337,6 +407,7 @@ def test_event_invoke_configurations_are_kept_by_qualifier(lam: Lambda) -> None:
     assert (changed["MaximumRetryAttempts"], changed["DestinationConfig"]["OnFailure"]) == (1, queue["OnFailure"])
     wrong = {"OnSuccess": {"Destination": "arn:aws:ec2:us-east-1:123456789012:q"}}
     assert "is invalid" in refusal(lambda: lam("PutFunctionEventInvokeConfig", FunctionName="f", DestinationConfig=wrong))[1]
+    lam.create("f-2")
     near = {"OnSuccess": {"Destination": "arn:aws:lambda:us-east-1:123456789012:function:f-2"}}
     kept = lam("PutFunctionEventInvokeConfig", FunctionName="f", DestinationConfig=near)
     assert kept["DestinationConfig"]["OnSuccess"] == near["OnSuccess"]

@@ -332,7 +332,7 @@ def test_what_cannot_be_mapped_is_refused(mapped: Mapped) -> None:
         return refusal(lambda: mapped.lam("CreateEventSourceMapping", **whole))
 
     bad = "InvalidParameterValueException"
-    assert create(FunctionName="none")[0] == "ResourceNotFoundException"
+    assert create(FunctionName="none") == (bad, "Function does not exist")
     code, told = create(EventSourceArn=mapped.arn + "x")
     assert (code, "NonExistentQueue" in told) == (bad, True)
     assert create(BatchSize=11) == (bad, "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10")

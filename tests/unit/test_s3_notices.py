@@ -92,3 +92,13 @@ def test_versions_copies_and_uploads_are_told_by_their_names(world: Any, s3: Any
         "ObjectRemoved:DeleteMarkerCreated", "ObjectRemoved:Delete",
     ]  # fmt: skip
     assert records[0]["s3"]["object"]["versionId"] == records[4]["s3"]["object"]["versionId"] == version
+
+
+def test_a_restore_is_told_when_it_begins_and_when_it_is_done(world: Any, s3: Any) -> None:
+    configure(s3, EventBridgeConfiguration={})
+    s3("PutObject", Key="k", Body=b"x", StorageClass="GLACIER")
+    s3("RestoreObject", Key="k", RestoreRequest={"Days": 1})
+    _, began, done = told(world)
+    assert (began.detail_type, done.detail_type) == ("Object Restore Initiated", "Object Restore Completed")
+    assert done.detail["source-storage-class"] == "GLACIER"
+    assert done.detail["restore-expiry-time"].endswith("T00:00:00Z")

@@ -339,6 +339,9 @@ def test_delays_visibility_and_retention_go_by_the_clock(world: World) -> None:
     with pytest.raises(ServiceError, match="beyond the limit"):
         world("sqs", "ChangeMessageVisibility", QueueUrl=url, ReceiptHandle=again["ReceiptHandle"], VisibilityTimeout=43_200)
     clock.move(9)
+    world("sqs", "ChangeMessageVisibility", QueueUrl=url, ReceiptHandle=got["ReceiptHandle"], VisibilityTimeout=5)
+    assert not world("sqs", "ReceiveMessage", QueueUrl=url)
+    clock.move(5)
     assert world("sqs", "ReceiveMessage", QueueUrl=url)
     world("sqs", "SendMessage", QueueUrl=url, MessageBody="b")
     world("sqs", "DeleteMessage", QueueUrl=url, ReceiptHandle=got["ReceiptHandle"])  # an old receipt is one, too

@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from penstock.functions import room, tails, workers
 from penstock.functions.base import FAILED, PREFIX, THROTTLED, Forget, Gone, Make, Order, Outcome, Refusal
 from penstock.functions.concurrency import Concurrency
@@ -249,18 +247,25 @@ class Dispatcher:
         pool = self._pool_of.pop(worker.run, None)
         if pool is None or worker in pool.workers:
             return
+        self._tell_unbegun(worker, pool, lambda _: outcome, tails.INIT_END)
+
+    def _tell_unbegun(self, worker: Worker, pool: Pool, outcome_of: Callable[[Order], Outcome], last: bytes = b"") -> None:
+        """A worker never came to ask: the order that has waited longest is told why.
+
+        Takes: `last`, with which the worker's own lines end, where they are still on their way to the log.
+        """
         pool.starting -= 1
         if pool.waiting:
             flight = pool.waiting.popleft()
-            with contextlib.suppress(msgspec.DecodeError, TypeError):
-                said = msgspec.json.decode(outcome.payload)
-                outcome.payload = msgspec.json.encode(said | {"requestId": flight.order.request_id})
-            self._do(self._tell_broken(worker, flight, outcome))
+            self._do(self._end_unbegun(worker, flight, outcome_of(flight.order), last))
 
-    async def _tell_broken(self, worker: Worker, flight: Flight, outcome: Outcome) -> None:
-        if flight.order.tail:
-            await asyncio.sleep(0.05)  # its last lines are on their way to the log
-            outcome.log = tails.end_of(worker.log, 0, "")
+    async def _end_unbegun(self, worker: Worker, flight: Flight, outcome: Outcome, last: bytes) -> None:
+        if not outcome.refused:
+            spent_ms = (time.monotonic() - worker.began) * 1000
+            await tails.read_until(worker.log, 0, "", last)
+            tails.add_lines(worker.log, workers.unbegun_lines(flight.order, outcome, spent_ms, worker.memory_mb))
+            if flight.order.tail:
+                outcome.log = tails.end_of(worker.log, 0, "")
         flight.end(outcome)
 
     def _time_out(self, worker: Worker, flight: Flight) -> None:
@@ -349,6 +354,7 @@ class Dispatcher:
         worker = self._workers.get(run)
         if worker is not None and state is not None and state.phase == RUNNING and not worker.ready and worker.timer is None:
             pool = self._pool_of.get(run)
+            worker.began = time.monotonic()
             longest = max((flight.order.timeout_s for flight in pool.waiting), default=0.0) if pool else 0.0
             worker.timer = self._here().call_later(INIT_S + longest, self._not_ready, worker)
         if state is not None and state.phase not in (ENDED, LOST):
@@ -378,10 +384,7 @@ class Dispatcher:
         if worker in pool.workers:
             pool.workers.remove(worker)
         else:
-            pool.starting -= 1
-            if pool.waiting:
-                flight = pool.waiting.popleft()
-                flight.end(workers.ended(flight.order, state))
+            self._tell_unbegun(worker, pool, lambda order: workers.ended(order, state))
 
     def _not_ready(self, worker: Worker) -> None:
         """Loading it takes too long, or it lives on without a handler."""
@@ -389,10 +392,7 @@ class Dispatcher:
             return
         pool = self._pool_of.pop(worker.run, None)
         if pool is not None:
-            pool.starting -= 1
-            if pool.waiting:
-                flight = pool.waiting.popleft()
-                flight.end(workers.timed_out(flight.order))
+            self._tell_unbegun(worker, pool, workers.timed_out)
         self._stop(worker)
 
     async def _clean(self, run: str, state: RunState | None) -> None:

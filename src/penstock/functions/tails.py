@@ -12,17 +12,24 @@ from penstock.functions.workers import Flight
 
 TAIL_BYTES, READ_BYTES = 4096, 64 << 10
 """What a caller gets, and what is read for it: the lines with their moments."""
+INIT_END = b"INIT_REPORT Init Duration: "
+"""Begins the last line of a program that has no handler."""
 TAIL_S, FIRST_LOOK_S, LAST_LOOK_S = 1.0, 0.001, 0.05
 
 
 async def add_tail(flight: Flight, outcome: Outcome) -> None:
     """Waits for the last line of an invocation's log, and puts the end of the log into the outcome."""
-    until, last = time.monotonic() + TAIL_S, f"REPORT RequestId: {flight.order.request_id}".encode()
-    pause_s = FIRST_LOOK_S
+    request_id = flight.order.request_id
+    outcome.log = await read_until(flight.log, flight.log_place, request_id, f"REPORT RequestId: {request_id}".encode())
+
+
+async def read_until(path: str, place: int, request_id: str, last: bytes) -> bytes:
+    """The end of a log (as `end_of`), as soon as its last line is there, or after a while without it."""
+    until, pause_s = time.monotonic() + TAIL_S, FIRST_LOOK_S
     while True:
-        outcome.log = end_of(flight.log, flight.log_place, flight.order.request_id)
-        if last in outcome.log or time.monotonic() > until:
-            return
+        found = end_of(path, place, request_id)
+        if last in found or time.monotonic() > until:
+            return found
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LAST_LOOK_S)
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from penstock.functions.base import FAILED, UNHANDLED, Order, Outcome
 from penstock.functions.runtime import ANSWER_BYTES, Asked
 from penstock.runs.base import LOST, RunState
 
 MOST_BYTES = 6_291_556
+TIMED_OUT, EXITED, UNKNOWN = "Sandbox.Timedout", "Runtime.ExitError", "Runtime.Unknown"
+KIND_CHARS = 256
 
 
 @dataclass(slots=True)
@@ -54,6 +58,8 @@ class Worker:
     ending: bool = False
     flight: Flight | None = None
     idle_since: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    """When its program began to load the function."""
     timer: asyncio.TimerHandle | None = None
     _asking: asyncio.Future[Flight | None] | None = None
     connections: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -138,7 +144,7 @@ def error_of(kind: str, message: str, request_id: str = "") -> Outcome:
 
 
 def timed_out(order: Order) -> Outcome:
-    return error_of("Sandbox.Timedout", f"Task timed out after {order.timeout_s:.2f} seconds", order.request_id)
+    return error_of(TIMED_OUT, f"Task timed out after {order.timeout_s:.2f} seconds", order.request_id)
 
 
 def ended(order: Order, state: RunState | None) -> Outcome:
@@ -147,7 +153,7 @@ def ended(order: Order, state: RunState | None) -> Outcome:
         return Outcome(refused=FAILED, message="The function's worker was lost.", lost=True)
     if state.reason == "sandbox":
         return Outcome(refused=FAILED, message=f"The function's sandbox could not be made: {state.message}")
-    return error_of("Runtime.ExitError", exit_sentence(state), order.request_id)
+    return error_of(EXITED, exit_sentence(state), order.request_id)
 
 
 def exit_sentence(state: RunState) -> str:
@@ -167,9 +173,27 @@ def last_lines(flight: Flight, sentence: str, memory_mb: str, status: str = "") 
     stamp = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     order = flight.order
     spent_ms = min(order.timeout_s, order.timeout_s - (flight.until - time.time())) * 1000
+    first = f"{stamp} {order.request_id} {sentence}" if status else f"RequestId: {order.request_id} Error: {sentence}"
+    return [first, *_closing(order, spent_ms, memory_mb, f"Status: {status}" if status else "")]
+
+
+def unbegun_lines(order: Order, outcome: Outcome, spent_ms: float, memory_mb: str) -> list[str]:
+    """What the log says of an invocation that never began, since there was no handler for it."""
+    told: Any = {}
+    with contextlib.suppress(ValueError, RecursionError):  # the program may have said anything
+        told = json.loads(outcome.payload)
+    kind = str(told.get("errorType") or UNKNOWN)[:KIND_CHARS] if isinstance(told, dict) else UNKNOWN
+    status = "Status: timeout" if kind == TIMED_OUT else f"Status: error\tError Type: {kind}"
+    start = [f"START RequestId: {order.request_id} Version: {order.version}"]
+    if kind in (TIMED_OUT, EXITED):  # the program did not come to say it
+        init = f"INIT_REPORT Init Duration: {spent_ms:.2f} ms\tPhase: init\t{status}"
+        start = [init, *start, str(told["errorMessage"]), *([kind] if kind == EXITED else [])]
+    return [*start, *_closing(order, spent_ms, memory_mb, status)]
+
+
+def _closing(order: Order, spent_ms: float, memory_mb: str, status: str) -> list[str]:
     report = (
         f"REPORT RequestId: {order.request_id}\tDuration: {spent_ms:.2f} ms\tBilled Duration: {math.ceil(spent_ms)} ms\t"
         f"Memory Size: {memory_mb} MB\tMax Memory Used: {memory_mb} MB\t"
     )
-    first = f"{stamp} {order.request_id} {sentence}" if status else f"RequestId: {order.request_id} Error: {sentence}"
-    return [first, f"END RequestId: {order.request_id}", report + (f"Status: {status}" if status else "")]
+    return [f"END RequestId: {order.request_id}", report + status]

@@ -68,6 +68,17 @@ def keys_of_run(store: Store, run: str) -> list[Document]:
     return list(store.page(Query(kind=KEY, parent=run, limit=100_000)))
 
 
+def key_of(store: Store, scope: sigv4.Scope) -> Document:
+    """The key that a request names, whoever signed it.
+
+    Raises: sigv4.AuthError.
+    """
+    key = store.get(key_ref(scope.access_key))
+    if key is None or key.status != "Active":
+        raise sigv4.AuthError("unknown-key", scope.access_key)
+    return key
+
+
 def authenticate(
     store: Store, request: Request, scope: sigv4.Scope, now: float, body_sha256: str | None
 ) -> tuple[Caller, Any]:
@@ -75,9 +86,7 @@ def authenticate(
 
     Raises: sigv4.AuthError for an unknown or ended key, a wrong session token, a signature that does not match, a date too far off.
     """
-    key = store.get(key_ref(scope.access_key))
-    if key is None or key.status != "Active":
-        raise sigv4.AuthError("unknown-key", scope.access_key)
+    key = key_of(store, scope)
     token = key.body.get("SessionToken")
     if token is not None and not hmac.compare_digest(token, scope.token or ""):
         raise sigv4.AuthError("unknown-token", "The security token included in the request is invalid.")

@@ -218,6 +218,19 @@ def slow(operation: Callable[[Call], Any]) -> Callable[[Call], Any]:
     return operation
 
 
+def takes(most_bytes: int, code: str) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
+    """Marks an operation whose requests may be larger than those of others, `Settings.max_body_bytes`.
+
+    Takes: `code`, of the error that tells of one that is larger still.
+    """
+
+    def mark(operation: Callable[[Call], Any]) -> Callable[[Call], Any]:
+        operation.takes = (most_bytes, code)  # type: ignore[attr-defined]
+        return operation
+
+    return mark
+
+
 def slow_when(large: Callable[[Call], bool]) -> Callable[[Callable[[Call], Any]], Callable[[Call], Any]]:
     """Marks an operation that may take more than a millisecond for such calls."""
 

@@ -24,7 +24,8 @@ TARGETS = {
 DETAIL_TYPES = {
     "ObjectCreated": "Object Created", "ObjectRemoved": "Object Deleted",
     "ObjectTagging:Put": "Object Tags Added", "ObjectTagging:Delete": "Object Tags Deleted",
-    "ObjectAcl": "Object ACL Updated",
+    "ObjectAcl": "Object ACL Updated", "ObjectRestore:Post": "Object Restore Initiated",
+    "ObjectRestore:Completed": "Object Restore Completed",
 }  # fmt: skip
 
 
@@ -32,7 +33,7 @@ def notice(call: Call, bucket: Document, name: str, row: ObjectRow, reason: str)
     """Tells of an event ("ObjectCreated:Put") of an object, to whomever the bucket's notifications name.
 
     Takes: `reason` the operation as EventBridge's events name it ("PutObject").
-    Differs: events are told of puts, copies, completed uploads, deletions, tags and ACLs; S3's further kinds never happen.
+    Differs: events are told of puts, copies, completed uploads, deletions, tags, ACLs and restores; S3's further kinds never happen.
     """
     settings = bucket.body.get("_settings") or {}
     wanted = settings.get("NotificationConfiguration")
@@ -87,7 +88,7 @@ def _emit(call: Call, bucket: Document, source: str, kind: str, detail: dict[str
 
 def _detail(call: Call, bucket: Document, name: str, row: ObjectRow, reason: str) -> dict[str, Any]:
     known: dict[str, Any] = {"key": row.key}
-    if name.startswith("ObjectCreated"):
+    if name.startswith(("ObjectCreated", "ObjectRestore")):
         known["size"] = row.size_bytes
     if row.etag:
         known["etag"] = row.etag
@@ -101,6 +102,10 @@ def _detail(call: Call, bucket: Document, name: str, row: ObjectRow, reason: str
     }  # fmt: skip
     if name.startswith(("ObjectCreated", "ObjectRemoved")):
         detail |= {"source-ip-address": "127.0.0.1", "reason": reason}
+    if name.startswith("ObjectRestore"):
+        detail["source-storage-class"] = row.meta.get("StorageClass", "STANDARD")
+    if name == "ObjectRestore:Completed":
+        detail["restore-expiry-time"] = iso8601(row.meta["_restored"])
     if name.startswith("ObjectRemoved"):
         marked = name.endswith("DeleteMarkerCreated")
         detail["deletion-type"] = "Delete Marker Created" if marked else "Permanently Deleted"

@@ -69,6 +69,9 @@ def _refusal(operation: Operation, sentences: list[str]) -> Invalid:
         return Invalid(code, f"Invalid parameter at {member} failed to satisfy constraint: '{constraint}'")
     if service.name == "sqs":
         return _sqs(sentences[0])
+    if service.name == "lambda" and " at 'runtime' " in sentences[0]:
+        where, _, constraint = sentences[0].replace("'", "", 2).partition(" at 'runtime' ")
+        return Invalid("InvalidParameterValueException", f"{where} at 'runtime' {constraint} or be a valid ARN")
     plural = "" if len(sentences) == 1 else "s"
     return Invalid(code, f"{len(sentences)} validation error{plural} detected: {'; '.join(sentences)}")
 

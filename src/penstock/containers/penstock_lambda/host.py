@@ -43,6 +43,8 @@ def main(arguments: List[str]) -> None:
         handler = load(os.environ["_HANDLER"])
     except Fault as fault:
         say(told(fault.kind, fault.message, fault.trace))
+        spent_ms = (time.perf_counter() - began) * 1000
+        say(f"INIT_REPORT Init Duration: {spent_ms:.2f} ms\tPhase: init\tStatus: error\tError Type: {fault.kind}")
         api.fail_init(described(fault.kind, fault.message, "", fault.trace))
         sys.exit(1)
     init_ms: Optional[float] = (time.perf_counter() - began) * 1000

@@ -251,7 +251,7 @@ BASE_PYTHON = tuple(
 LAMBDA = tuple(
     Tag("lambda/python", minor, "lambda", minor, minor, (), ("boto3", "botocore", "urllib3"), {},
         "docs.aws.amazon.com/lambda/latest/dg/lambda-python.html: holds boto3 and botocore")
-    for minor in ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+    for minor in ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 )
 
 _PYTORCH_ENV = {**_C_LOCALE, **_SM, "DLC_CONTAINER_TYPE": "training",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.functions.base import Gone
-from penstock.kernel.call import Call, slow
+from penstock.kernel.call import Call, slow, takes
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import ImageError, Images
 from penstock.services.lambda_ import archives, layering, rules
@@ -15,14 +15,17 @@ from penstock.services.lambda_.invoking import destinations
 from penstock.services.lambda_.state import (
     ALIAS,
     FUNCTION,
+    LARGE,
     LATEST,
+    REQUEST_BYTES,
     VERSION,
+    ZIPPED_BYTES,
+    Named,
     check_revision,
     children,
     configuration_of,
     conflict,
     function_of,
-    missing,
     moment_text,
     named,
     new_revision,
@@ -36,16 +39,17 @@ from penstock.store.records import Document, TagsGone, TagsPut
 CODE = ("ZipFile", "S3Bucket", "S3Key", "S3ObjectVersion")
 CONCURRENCY, UNRESERVED = 1000, 100
 """What an account has, and what of it no function can reserve."""
+TAGS = 50
 
 
 # --- functions
 @slow
+@takes(REQUEST_BYTES, LARGE)
 def create_function(call: Call) -> dict[str, Any]:
     """Makes a function; the engine readies its runtime.
 
     Raises: ServiceError; with 501 for functions from container images.
-    Differs: an archive in the request itself is limited by `max_body_bytes` (16 MiB, 12 MB of zip), at AWS by 50 MB; by S3 both
-        take 250 MB unpacked. Symbolic links in an archive become files. There is one architecture, the machine's.
+    Differs: symbolic links in an archive become files. There is one architecture, the machine's.
     """
     given = call.params
     name = read_name(call, given["FunctionName"]).name
@@ -108,6 +112,7 @@ def list_functions(call: Call) -> dict[str, Any]:
 
 
 @slow
+@takes(REQUEST_BYTES, LARGE)
 def update_function_code(call: Call) -> dict[str, Any]:
     """Raises: ServiceError ResourceConflictException while another update is in progress."""
     given = call.params
@@ -161,14 +166,14 @@ def delete_function(call: Call) -> None:
     Raises: ServiceError ResourceConflictException for a version that an alias names.
     """
     wanted = named(call)
-    function = function_of(call, wanted)
+    function = function_of(call, Named(wanted.name))
     if wanted.qualifier == LATEST:
         raise refused("$LATEST version cannot be deleted without deleting the function.")
     aliases = children(call, ALIAS, function)
     if wanted.qualifier:
         version = call.find(version_ref(function, wanted.qualifier))
         if version is None:
-            raise missing(f"Function not found: {wanted.arn(call)}")
+            return
         users = [alias.arn for alias in aliases if wanted.qualifier in _targets(alias)]
         if users:
             raise conflict(f"Version was not able to be deleted: it is used by the aliases {users}")
@@ -227,7 +232,13 @@ def list_versions_by_function(call: Call) -> dict[str, Any]:
 
 # --- concurrency
 def put_function_concurrency(call: Call) -> dict[str, Any]:
-    function = function_of(call)
+    given = named(call)
+    if given.qualifier:
+        raise refused(
+            "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please "
+            "specify either a function name or an unqualified function ARN."
+        )
+    function = function_of(call, Named(given.name, LATEST))
     wanted = int(call.params["ReservedConcurrentExecutions"])
     others = sum(
         int(each.body.get("_reserved", 0)) for each in FUNCTION.all(call, limit=100_000) if each.name != function.name
@@ -257,7 +268,7 @@ def get_account_settings(call: Call) -> dict[str, Any]:
         "AccountLimit": {
             "TotalCodeSize": 80_530_636_800,
             "CodeSizeUnzipped": archives.UNPACKED_BYTES,
-            "CodeSizeZipped": 52_428_800,
+            "CodeSizeZipped": ZIPPED_BYTES,
             "ConcurrentExecutions": CONCURRENCY,
             "UnreservedConcurrentExecutions": CONCURRENCY - reserved,
         },
@@ -267,7 +278,13 @@ def get_account_settings(call: Call) -> dict[str, Any]:
 
 # --- tags
 def tag_resource(call: Call) -> None:
-    call.row(TagsPut(arn=_tagged(call), tags=call.params["Tags"]))
+    """Raises: ServiceError InvalidParameterValueException."""
+    arn, tags = _tagged(call), call.params["Tags"]
+    if not tags:
+        raise refused("An error occurred and the request cannot be processed.")
+    if len(call.app.store.tags(arn) | tags) > TAGS:
+        raise refused("Number of tags exceeds resource tag limit.")
+    call.row(TagsPut(arn=arn, tags=tags))
 
 
 def untag_resource(call: Call) -> None:

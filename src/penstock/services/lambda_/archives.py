@@ -21,7 +21,7 @@ from penstock.kernel import auth, buckets
 from penstock.kernel.call import Call, Caller
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import Input
-from penstock.services.lambda_.state import refused
+from penstock.services.lambda_.state import LARGE, ZIPPED_BYTES, refused
 from penstock.store.records import GLOBAL, Document, ObjectDelete, ObjectPut, ObjectRow, Part
 
 UNPACKED_BYTES = 262_144_000
@@ -50,6 +50,8 @@ def take(call: Call, given: Mapping[str, Any], key: str, what: str) -> dict[str,
     if given.get("ZipFile") is not None and given.get("S3Bucket"):
         raise refused("Please do not provide other FunctionCode parameters when providing a ZipFile.")
     if given.get("ZipFile") is not None:
+        if len(given["ZipFile"]) > ZIPPED_BYTES:
+            raise ServiceError(LARGE, f"Zipped size must be smaller than {ZIPPED_BYTES} bytes", 413)
         pieces: Iterable[bytes] = [given["ZipFile"]]
     elif given.get("S3Bucket") and given.get("S3Key"):
         pieces = _fetch(call, given)

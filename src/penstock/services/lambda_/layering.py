@@ -40,9 +40,9 @@ def resolve(call: Call, arns: Sequence[str], runtime: str) -> list[dict[str, Any
     Raises: ServiceError for one that is not there, is there twice, or is for other runtimes.
     """
     if len(arns) > rules.LAYERS:
-        raise refused(f"1 validation error detected: Value '{arns}' at 'layers' failed to satisfy constraint: "
-                      f"Member must have length less than or equal to {rules.LAYERS}")  # fmt: skip
-    found, names = [], set()
+        raise refused(f"Cannot reference more than {rules.LAYERS} layers.")
+    found: list[dict[str, Any]] = []
+    names: dict[str, str] = {}
     for arn in arns:
         named, _, number = arn.rpartition(":")
         match = LAYER_ARN.fullmatch(named)
@@ -55,11 +55,14 @@ def resolve(call: Call, arns: Sequence[str], runtime: str) -> list[dict[str, Any
         if layer is None:
             raise refused(f"Layer version {arn} does not exist.")
         if layer.parent in names:
-            raise refused(f"Two different versions of the same layer are not allowed to be referenced in the same function. {arn}")
+            raise refused(
+                "Two different versions of the same layer are not allowed to be referenced in the same function. "
+                f"{names[layer.parent]} and {arn} are versions of the same layer."
+            )
         runtimes = layer.body.get("CompatibleRuntimes")
         if runtimes and runtime not in runtimes:
             raise refused(f"Layer version {arn} is for the runtimes {', '.join(runtimes)}, not for {runtime}.")
-        names.add(layer.parent)
+        names[layer.parent] = arn
         call.put(layer)  # who deletes it meanwhile must see that it is used
         found.append({"Arn": arn, "CodeSize": layer.body["_code"]["Size"], "_code": layer.body["_code"]})
     return found

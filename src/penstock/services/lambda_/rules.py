@@ -13,7 +13,12 @@ from typing import Any
 from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_.state import refused
 
-RUNTIMES = tuple(f"python3.{minor}" for minor in range(8, 14))
+RUNTIMES = tuple(f"python3.{minor}" for minor in range(8, 15))
+RETIRED = frozenset({
+    "python2.7", "python3.6", "python3.7", "nodejs", "nodejs4.3", "nodejs6.10", "nodejs8.10", "nodejs10.x", "nodejs12.x", "nodejs14.x",
+    "java8", "dotnetcore1.0", "dotnetcore2.0", "dotnetcore2.1", "dotnetcore3.1", "dotnet5.0", "ruby2.5", "ruby2.7", "go1.x", "provided",
+})  # fmt: skip
+"""Runtimes that AWS itself no longer makes functions for."""
 IMAGE = "public.ecr.aws/lambda/python"
 RESERVED = frozenset({
     "_HANDLER", "_X_AMZN_TRACE_ID", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME",
@@ -49,6 +54,11 @@ def image_of(runtime: str) -> str:
 def check(given: Mapping[str, Any]) -> None:
     """Raises: ServiceError for what no function's configuration can be."""
     runtime = given.get("Runtime")
+    if runtime in RETIRED:
+        raise refused(
+            f"The runtime parameter of {runtime} is no longer supported for creating or updating AWS Lambda functions. We recommend "
+            "you use a supported runtime while creating or updating functions."
+        )
     if runtime is not None and runtime not in RUNTIMES:
         raise refused(
             f"The runtime {runtime} is not run here: Penstock runs the runtimes {', '.join(RUNTIMES)}. Use one of them."

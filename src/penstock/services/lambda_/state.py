@@ -16,6 +16,8 @@ from penstock.kernel.resource import Resource
 from penstock.store.records import Document, Query, Ref
 
 LATEST = "$LATEST"
+REQUEST_BYTES, ZIPPED_BYTES, LARGE = 70_167_211, 52_428_800, "RequestEntityTooLargeException"
+"""What a request that carries an archive may be, and the archive in it; the error beyond."""
 PAGES = Paging(
     sizes=("MaxItems",), following="NextMarker", asked="Marker", default=50, code="InvalidParameterValueException"
 )  # fmt: skip
@@ -120,10 +122,9 @@ def read_name(call: Call, given: str, qualifier: str | None = None) -> Named:
     assert match is not None
     name, _, own = match["rest"].partition(":")
     if not NAME.fullmatch(name):
-        raise ServiceError(
-            "ValidationException",
-            f"1 validation error detected: Value '{given}' at 'functionName' failed to satisfy constraint: Member must have "
-            "length less than or equal to 64",
+        raise refused(
+            f"1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: Member must have "
+            "length less than or equal to 64"
         )
     if match["region"] and match["region"] != call.region:
         raise missing(f"Functions from '{match['region']}' are not reachable in this region ('{call.region}')")

@@ -8,6 +8,9 @@ from penstock.services.s3.acls import (
     put_bucket_acl,
     put_object_acl,
 )
+from penstock.services.s3.archived import (
+    restore_object,
+)
 from penstock.services.s3.buckets import (
     create_bucket,
     delete_bucket,
@@ -188,6 +191,7 @@ __all__ = [
     "put_object_acl",
     "put_object_tagging",
     "put_public_access_block",
+    "restore_object",
     "upload_part",
     "upload_part_copy",
 ]

@@ -9,7 +9,7 @@ from penstock.blobs import checksums
 from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
 from penstock.kernel.notices import notice
-from penstock.services.s3 import acls, bodies, encryption, rules, state
+from penstock.services.s3 import acls, archived, bodies, encryption, rules, state
 from penstock.store.records import Document, ObjectPut, ObjectRow
 
 RESPONSE_HEADERS = {
@@ -29,7 +29,8 @@ COPY_BYTES = 5 << 30
 def put_object(call: Call) -> dict[str, Any]:
     """Puts an object: bytes of at most 64 KB into the row, larger ones as a blob that the row points at.
 
-    Differs: storage classes and KMS keys are kept and shown; nothing is encrypted or moved by them.
+    Differs: storage classes and KMS keys are kept and shown; nothing is encrypted or moved by them, but what is archived
+        (GLACIER, DEEP_ARCHIVE) is read after RestoreObject only.
     """
     bucket = state.writable_bucket(call)
     params = call.params
@@ -48,8 +49,8 @@ def put_object(call: Call) -> dict[str, Any]:
 def said(call: Call, bucket: Document) -> dict[str, Any]:
     """The meta of a new object, as the call says it: headers, user metadata, tags, encryption, grants."""
     meta = state.meta_of(call.params) | encryption.chosen(call, bucket)
-    if meta.get("StorageClass", "STANDARD") not in STORAGE_CLASSES:
-        raise ServiceError("InvalidStorageClass", "The storage class you specified is not valid")
+    if (wanted := meta.get("StorageClass", "STANDARD")) not in STORAGE_CLASSES:
+        raise ServiceError("InvalidStorageClass", "The storage class you specified is not valid", StorageClassRequested=wanted)
     rules.check_metadata(meta.get("Metadata") or {})
     if call.params.get("Tagging"):
         meta["_tags"] = rules.tags_of_query(call.params["Tagging"])
@@ -92,6 +93,7 @@ def put_row(call: Call, bucket: Document, row: ObjectRow, event: str, reason: st
 def get_object(call: Call) -> dict[str, Any]:
     """Gives an object or a range of it, in constant memory."""
     row, shown, start, length = _look(call)
+    archived.check_read(call, row)
     return {"Body": bodies.read_row(call.app.blobs, row, start, length), **shown}
 
 
@@ -113,7 +115,7 @@ def _look(call: Call) -> tuple[ObjectRow, dict[str, Any], int, int]:
         told |= {"x-amz-version-id": row.version_id} if state.versioning(bucket) else {}
         raise ServiceError("NotModified", "Not Modified", 304, _headers=told)
     span = _span(params, row)
-    shown = describe(bucket, row, with_checksum=params.get("ChecksumMode") == "ENABLED")
+    shown = describe(bucket, row, with_checksum=params.get("ChecksumMode") == "ENABLED") | archived.shown(call, row)
     for member in RESPONSE_HEADERS:
         if (value := params.get(f"Response{member}")) is not None:
             if isinstance(value, str):
@@ -174,13 +176,14 @@ def describe(bucket: Document, row: ObjectRow, with_checksum: bool) -> dict[str,
 def open_source(call: Call) -> tuple[Document, ObjectRow]:
     """The version that CopySource names, if its conditions hold.
 
-    Raises: ServiceError NoSuchBucket, AccessDenied, NoSuchKey, NoSuchVersion, PreconditionFailed.
+    Raises: ServiceError NoSuchBucket, AccessDenied, NoSuchKey, NoSuchVersion, PreconditionFailed, ObjectNotInActiveTierError.
     """
     name, key, version_id = rules.copy_source(call.params["CopySource"])
     source = state.open_bucket(call, name, call.params.get("ExpectedSourceBucketOwner"))
     row = state.row_of(call, source, key, version_id)
     if fault := rules.Conditions.of(call.params, "CopySourceIf").fault(row.etag, row.modified):
         raise rules.unmet(f"x-amz-copy-source-{fault[1].lower()}")
+    archived.check_copy(call, row)
     return source, row
 
 

@@ -53,7 +53,10 @@ def list_aliases(call: Call) -> dict[str, Any]:
 
 def update_alias(call: Call) -> dict[str, Any]:
     given = call.params
-    alias = _alias(call)
+    name = f"{named(call).name}:{given['Name']}"
+    alias = ALIAS.find(call, name)
+    if alias is None:
+        raise missing(f"Alias not found: {ALIAS.arn_of(call, name)}")
     check_revision(call, alias)
     version = given.get("FunctionVersion", alias.body["FunctionVersion"])
     routing = given.get("RoutingConfig", alias.body.get("RoutingConfig"))

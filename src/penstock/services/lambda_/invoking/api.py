@@ -119,6 +119,7 @@ def put_function_event_invoke_config(call: Call) -> dict[str, Any]:
 
 
 def update_function_event_invoke_config(call: Call) -> dict[str, Any]:
+    _there(call, named(call))
     return _keep(call, _config(call)[1])
 
 
@@ -135,7 +136,7 @@ def delete_function_event_invoke_config(call: Call) -> None:
 
 
 def list_function_event_invoke_configs(call: Call) -> dict[str, Any]:
-    function = function_of(call)
+    function = _there(call, Named(named(call).name))
     configs: dict[str, dict[str, Any]] = function.body.get("_invoke_configs") or {}
     return {
         "FunctionEventInvokeConfigs": [
@@ -147,17 +148,28 @@ def list_function_event_invoke_configs(call: Call) -> dict[str, Any]:
 def _config(call: Call) -> tuple[Named, dict[str, Any]]:
     """Raises: ServiceError ResourceNotFoundException."""
     wanted = named(call)
-    function = function_of(call, wanted)
-    config = (function.body.get("_invoke_configs") or {}).get(wanted.qualifier or LATEST)
+    function = call.find(FUNCTION.ref(call, wanted.name))
+    config = (function.body.get("_invoke_configs") or {}).get(wanted.qualifier or LATEST) if function is not None else None
     if config is None:
         arn = Named(wanted.name, wanted.qualifier or LATEST).arn(call)
         raise missing(f"The function {arn} doesn't have an EventInvokeConfig")
     return wanted, config
 
 
+def _there(call: Call, wanted: Named) -> Document:
+    """The function, when what is wanted of it is there, too.
+
+    Raises: ServiceError ResourceNotFoundException.
+    """
+    try:
+        return configuration_of(call, wanted)[0]
+    except ServiceError:
+        raise missing("The function doesn't exist.") from None
+
+
 def _keep(call: Call, before: dict[str, Any]) -> dict[str, Any]:
     given, wanted = call.params, named(call)
-    function, _ = configuration_of(call, wanted)
+    function = _there(call, wanted)
     members = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
     if all(given.get(member) is None for member in members):
         raise refused(
@@ -172,14 +184,16 @@ def _keep(call: Call, before: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_destinations(call: Call, function: Document, destinations: dict[str, Any]) -> None:
-    for outcome, member in (("OnSuccess", "onSuccess"), ("OnFailure", "onFailure")):
-        arn = (destinations.get(outcome) or {}).get("Destination")
-        if not arn:
-            continue
-        if arn.split(":")[2] not in DESTINATIONS or not reachable(call, arn):
-            raise refused(f"The provided destination config DestinationConfig({member}=Destination({arn})) is invalid.")
+    """Raises: ServiceError InvalidParameterValueException."""
+    arns = {outcome: (destinations.get(outcome) or {}).get("Destination") for outcome in ("OnSuccess", "OnFailure")}
+    for arn in filter(None, arns.values()):
+        if arn.split(":")[2] not in DESTINATIONS:
+            told = [f"{name[0].lower()}{name[1:]}={f'{name}(destination={to})' if to else 'null'}" for name, to in arns.items()]
+            raise refused(f"The provided destination config DestinationConfig({', '.join(told)}) is invalid.")
         if f"{arn}:".startswith(f"{function.arn}:"):
             raise refused("You can't specify the function as a destination for itself.")
+        if not reachable(call, arn):
+            raise refused(f"The destination ARN {arn} is invalid.")
 
 
 def _show(call: Call, wanted: Named, config: dict[str, Any]) -> dict[str, Any]:

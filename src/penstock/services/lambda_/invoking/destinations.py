@@ -13,6 +13,7 @@ from typing import Any
 from penstock.kernel import invocations, queues
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
+from penstock.services.lambda_.state import FUNCTION
 from penstock.store.records import Document
 
 BUCKET = "arn:aws:s3:::"
@@ -44,12 +45,14 @@ def record_of(
 
 
 def reachable(call: Call, target: str) -> bool:
-    """Whether an outcome can go there: a queue that is there, a topic, function or bus of this account and region, a bucket."""
-    service, region, account = (target.split(":") + [""] * 5)[2:5]
+    """Whether an outcome can go there: a queue or function that is there, a topic or bus of this account and region, a bucket."""
+    service, region, account, _, name = (target.split(":") + [""] * 7)[2:7]
     if service == "sqs":
         return queues.find(call, target) is not None
     if service == "s3":
         return target.startswith(BUCKET) and ":" not in target.removeprefix(BUCKET)
+    if service == "lambda" and call.find(FUNCTION.ref(call, name)) is None:
+        return False
     return (region, account) == (call.region, call.account)
 
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.kernel.call import Call, slow
+from penstock.kernel.call import Call, slow, takes
 from penstock.services.lambda_ import archives, layering
 from penstock.services.lambda_.layering import read_layer
-from penstock.services.lambda_.state import LAYER, LAYER_VERSION, missing, moment_text, new_revision, refused
+from penstock.services.lambda_.state import (
+    LARGE,
+    LAYER,
+    LAYER_VERSION,
+    REQUEST_BYTES,
+    missing,
+    moment_text,
+    new_revision,
+    refused,
+)
 from penstock.store.records import Document, Query
 
 
 @slow
+@takes(REQUEST_BYTES, LARGE)
 def publish_layer_version(call: Call) -> dict[str, Any]:
     given = call.params
     name = read_layer(call, given["LayerName"])
@@ -62,7 +72,7 @@ def list_layers(call: Call) -> dict[str, Any]:
 @slow
 def delete_layer_version(call: Call) -> None:
     """Functions that name it keep what they have of it."""
-    found = LAYER_VERSION.find(call, f"{read_layer(call, call.params['LayerName'])}:{call.params['VersionNumber']}")
+    found = LAYER_VERSION.find(call, f"{read_layer(call, call.params['LayerName'])}:{_number(call)}")
     if found is not None:
         call.delete(found)
         layering.drop_unused(call, [{"Arn": found.arn, "_code": found.body["_code"]}])
@@ -70,10 +80,15 @@ def delete_layer_version(call: Call) -> None:
 
 def _version(call: Call) -> Document:
     """Raises: ServiceError ResourceNotFoundException."""
+    return LAYER_VERSION.get(call, f"{read_layer(call, call.params['LayerName'])}:{_number(call)}")
+
+
+def _number(call: Call) -> int:
+    """Raises: ServiceError InvalidParameterValueException."""
     number = int(call.params["VersionNumber"])
     if number < 1:
-        raise refused("Layer Version Cannot be less than 1.")
-    return LAYER_VERSION.get(call, f"{read_layer(call, call.params['LayerName'])}:{number}")
+        raise refused("Layer Version Cannot be less than 1")
+    return number
 
 
 def _fits(call: Call, version: Document) -> bool:

@@ -10,9 +10,12 @@ from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_.state import (
     FUNCTION,
+    LATEST,
     Named,
+    alias_ref,
     configuration_of,
     conflict,
+    function_of,
     missing,
     named,
     new_revision,
@@ -29,6 +32,8 @@ def add_permission(call: Call) -> dict[str, Any]:
     Differs: policies are kept, not enforced: services of the same account may invoke every function.
     """
     given, wanted = call.params, named(call)
+    if wanted.qualifier == LATEST:
+        raise refused(f"We currently do not support adding policies for {LATEST}.")
     function = _holder(call, wanted)
     policy = _policy(function, wanted)
     if given.get("RevisionId") and given["RevisionId"] != (policy or {}).get("RevisionId"):
@@ -51,7 +56,8 @@ def add_permission(call: Call) -> dict[str, Any]:
 
 def get_policy(call: Call) -> dict[str, Any]:
     wanted = named(call)
-    policy = _policy(_holder(call, wanted), wanted)
+    function = call.find(FUNCTION.ref(call, wanted.name))
+    policy = _policy(function, wanted) if function is not None else None
     if policy is None:
         raise missing("The resource you requested does not exist.")
     told = {"Version": "2012-10-17", "Id": "default", "Statement": policy["Statement"]}
@@ -60,6 +66,8 @@ def get_policy(call: Call) -> dict[str, Any]:
 
 def remove_permission(call: Call) -> None:
     wanted = named(call)
+    if call.find(FUNCTION.ref(call, wanted.name)) is None:
+        raise missing(f"No policy found for: {wanted.arn(call)}")
     function = _holder(call, wanted)
     policy = _policy(function, wanted)
     if policy is None:
@@ -72,6 +80,11 @@ def remove_permission(call: Call) -> None:
 
 
 def _holder(call: Call, wanted: Named) -> Document:
+    """Raises: ServiceError ResourceNotFoundException."""
+    function = function_of(call, Named(wanted.name))
+    is_alias = re.fullmatch(r"[a-zA-Z0-9-_]+", wanted.qualifier) and not wanted.qualifier.isdecimal()
+    if is_alias and call.find(alias_ref(function, wanted.qualifier)) is None:
+        raise missing(f"Cannot find alias arn: {wanted.arn(call)}")
     return configuration_of(call, wanted)[0]
 
 

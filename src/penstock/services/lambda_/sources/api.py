@@ -8,7 +8,7 @@ from penstock.kernel import ids, queues
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError, unserved
 from penstock.services.lambda_.sources.state import SOURCE
-from penstock.services.lambda_.state import CONFLICT, configuration_of, read_name, refused
+from penstock.services.lambda_.state import CONFLICT, FUNCTION, configuration_of, read_name, refused
 from penstock.store.records import Document, TagsGone, TagsPut
 
 BATCH = 10
@@ -16,7 +16,7 @@ LARGEST = 10_000
 GIVEN = ("BatchSize", "MaximumBatchingWindowInSeconds", "FunctionResponseTypes", "ScalingConfig")
 QUEUE_GONE = (
     "Error occurred while ReceiveMessage. SQS Error Code: AWS.SimpleQueueService.NonExistentQueue. SQS Error Message: The specified "
-    "queue does not exist."
+    "queue does not exist"
 )
 TAKEN = (
     'An event source mapping with SQS arn (" {arn} ") and function (" {function} ") already exists. Please update or delete the existing '
@@ -32,8 +32,12 @@ def create_event_source_mapping(call: Call) -> dict[str, Any]:
     """
     given = call.params
     arn = given.get("EventSourceArn") or ""
+    if not arn and not given.get("SelfManagedEventSource"):
+        raise refused("Unrecognized event source.")
     if arn.split(":")[2:3] != ["sqs"] or (given.get("FilterCriteria") or {}).get("Filters"):
         raise unserved("lambda", "CreateEventSourceMapping of this kind")
+    if call.find(FUNCTION.ref(call, read_name(call, given["FunctionName"]).name)) is None:
+        raise refused("Function does not exist")
     queue = queues.find(call, arn)
     if queue is None:
         raise refused(QUEUE_GONE)

@@ -87,7 +87,7 @@ def delete_message_batch(call: Call) -> dict[str, Any]:
 
 
 def change_message_visibility(call: Call) -> None:
-    """Hides a message that was received for another while, counted from now."""
+    """Hides a message that was received for another while, counted from now; one of a standard queue also when its time is over."""
     _hide(call, queue_of(call), call.params)
 
 
@@ -123,7 +123,7 @@ def _hide(call: Call, queue: Document, given: dict[str, Any]) -> None:
             f"Value {given['ReceiptHandle']} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available "
             "for visibility timeout change."
         )
-    if message.rank <= call.now:
+    if is_fifo(queue) and message.rank <= call.now:
         raise ServiceError("MessageNotInflight", "The specified message isn't in flight.")
     if call.now + hidden_s - message.body["last"] > LONGEST_S:
         raise rules.unfit_value(
