@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -138,6 +139,18 @@ def test_an_output_that_did_not_come_fails_the_step_that_reads_it(asked: Asked) 
     told = asked.steps(arn)["Check"]["FailureReason"]
     assert "OutputParameters.ok" in told
     assert "has n" in told
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [("['s']", '{"inner": 1}'), ("['s'].inner", 'ClientError: The reference .* has no value: .* OutputParameters.s is "{')],
+)
+def test_a_nested_output_is_one_text_and_who_reads_into_it_fails(asked: Asked, path: str, told: str) -> None:
+    asked.define({"Name": "Reads", "Type": "Fail", "Arguments": {"ErrorMessage": {"Get": f"Steps.Ask.OutputParameters{path}"}}})
+    arn = asked.start()
+    asked.succeed(asked.message()["token"], s='{"inner": 1}')
+    asked.look()
+    assert re.match(told, asked.steps(arn)["Reads"]["FailureReason"])
 
 
 def test_a_failure_is_told_as_it_came(asked: Asked) -> None:

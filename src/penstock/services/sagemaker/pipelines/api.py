@@ -279,7 +279,10 @@ def send_pipeline_execution_step_success(call: Call) -> dict[str, Any]:
 
     Raises: ServiceError ResourceNotFound for a token of no step; ConflictException for one that was used, or whose execution has
         ended; ValidationException for an output that is not of its type.
-    Differs: AWS's sentences for tokens that were used are not known; outputs that the step does not declare are texts.
+    Outputs that the step does not declare are taken, as texts; a declared one that does not come fails the step that refers to it.
+    Differs: AWS's sentences for tokens that were used are not known, nor when it finds that an output is not of its type.
+    Source: docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html (what is nested is one text, and fails where it is
+        referred to).
     """
     callback, execution = _waiting(call)
     given = {each["Name"]: each["Value"] for each in call.params.get("OutputParameters") or []}
