@@ -53,6 +53,27 @@ def test_the_party_that_holds_least_is_next() -> None:
     assert names(capacity.release("many-0")) == ["one"]
 
 
+def test_of_parties_that_hold_the_same_the_one_whose_turn_was_longest_ago_is_next() -> None:
+    capacity = Capacity(1, GB)
+    for number in range(3):
+        capacity.ask(Claim(f"many-{number}", 0, GB, "functions", "many"))
+    for name in ("one", "two"):
+        capacity.ask(Claim(name, 0, GB, "functions", name))
+    order = ["many-0"]
+    while started := capacity.release(order[-1]):
+        order += names(started)
+    assert order == ["many-0", "one", "two", "many-1", "many-2"]
+
+
+def test_memory_counts_where_cpus_are_the_same() -> None:
+    capacity = Capacity(4, 4 * GB)
+    for name, party in (("a", "x"), ("b", "x"), ("c", "y"), ("d", "y")):
+        capacity.ask(Claim(name, 0, GB, "functions", party))
+    capacity.ask(Claim("e", 0, GB, "functions", "x"))
+    capacity.ask(Claim("f", 0, GB, "functions", "y"))
+    assert names(capacity.release("c")) == ["f"]
+
+
 def test_shares_are_counted_apart() -> None:
     capacity = Capacity(2, 8 * GB)
     capacity.ask(Claim("function", 2, GB, "functions"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from penstock.functions import runtime, tails
+from penstock.functions import crew, runtime, tails
 from penstock.functions.base import Gone, Order, Outcome, Refusal
 from penstock.functions.dispatcher import Dispatcher
 from penstock.runs.base import ENDED, RUNNING, WAITING, Instance, RunSpec, RunState
@@ -318,7 +318,7 @@ def test_an_order_that_cannot_be_written_down_is_answered_and_the_worker_serves_
 
 def test_an_order_with_a_key_is_answered_whatever_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(stage: Stage) -> None:
-        monkeypatch.setattr(stage.dispatcher, "_pool", lambda order: 1 / 0)
+        monkeypatch.setattr(stage.dispatcher, "_place", lambda flight: 1 / 0)
         stage.dispatcher.begin(stage.order(key="k"))
         await until(lambda: stage.ended == ["k"])
 
@@ -359,6 +359,49 @@ def test_a_worker_that_becomes_idle_makes_room_for_one_that_waits(tmp_path: Path
         await busy
         await until(lambda: (state := stage.runs.look(stage.runs.started[1])) is not None and state.phase == RUNNING)
         waiting.cancel()
+
+    play(tmp_path, story, make, Tight())
+
+
+@pytest.mark.parametrize(("turn_s", "first"), [(0.0, "other"), (600.0, "own")])
+def test_a_busy_worker_has_its_turn_and_then_gives_way_to_a_pool_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turn_s: float, first: str
+) -> None:
+    monkeypatch.setattr(crew, "TURN_S", turn_s)
+
+    def make(order: Order, run: str) -> RunSpec:
+        return RunSpec(run, instances=[Instance(log="")], memory_bytes=int(order.stamp))
+
+    async def serve(stage: Stage, number: int, name: str) -> None:
+        reader, writer = await stage.connect(number)
+        writer.write(NEXT)
+        await answer(reader)
+        writer.write(post(name, b"") + NEXT)
+
+    async def story(stage: Stage) -> None:
+        ended: list[str] = []
+
+        def ask(name: str, function: str) -> asyncio.Task[Outcome]:
+            task = asyncio.create_task(stage.dispatcher.invoke(stage.order(name, function=function, stamp="1000")))
+            task.add_done_callback(lambda _: ended.append(name))
+            return task
+
+        asked = [ask("first", "f")]
+        reader, writer = await stage.connect()
+        writer.write(NEXT)
+        await answer(reader)
+        for number, (name, function) in enumerate((("other", "g"), ("own", "f")), 2):
+            asked.append(ask(name, function))
+            await until(lambda number=number: len(stage.runs.started) == number)
+        writer.write(post("first", b"") + NEXT)
+        if first == "own":
+            assert [(await answer(reader))[0], (await answer(reader))[0]] == [202, 200]
+            writer.write(post("own", b"") + NEXT)
+        await serve(stage, 1, "other")
+        if first == "other":
+            await serve(stage, 2, "own")
+        await asyncio.gather(*asked)
+        assert ended[1] == first
 
     play(tmp_path, story, make, Tight())
 

@@ -32,6 +32,7 @@ class Flight:
     log: str = ""
     log_place: int = 0
     """The worker's log, and where it ended when the order was handed over; where the log is asked for."""
+    asked: float = field(default_factory=time.monotonic)
 
     def end(self, outcome: Outcome) -> None:
         if not self.done.done():
@@ -55,6 +56,8 @@ class Worker:
     """Whether its run waits for capacity."""
     ready: bool = False
     """Whether it asked for an invocation yet."""
+    served_since: float = 0.0
+    """When it got its first one."""
     ending: bool = False
     flight: Flight | None = None
     idle_since: float = 0.0
@@ -109,6 +112,7 @@ class Worker:
         """Gives an idle worker its next invocation."""
         assert self._asking is not None
         self.flight = flight
+        self.served_since = self.served_since or time.monotonic()
         flight.until = time.time() + flight.order.timeout_s
         self._asking.set_result(flight)
 

@@ -25,6 +25,14 @@ class _Share:
 
     running: dict[str, Claim] = field(default_factory=dict)
     waiting: dict[str, Claim] = field(default_factory=dict)
+    turns: dict[str, int] = field(default_factory=dict)
+    """Of the parties that have claims: when one of theirs was admitted last, by counting."""
+    admitted: int = 0
+
+    def note_turn(self, party: str) -> None:
+        self.admitted += 1
+        here = {claim.party for claims in (self.running, self.waiting) for claim in claims.values()}
+        self.turns = {name: turn for name, turn in self.turns.items() if name in here} | {party: self.admitted}
 
 
 class Capacity:
@@ -71,6 +79,7 @@ class Capacity:
             while (claim := self._next(share)) and self._fits(name, share, claim):
                 del share.waiting[claim.name]
                 share.running[claim.name] = claim
+                share.note_turn(claim.party)
                 started.append(claim)
         return started
 
@@ -81,11 +90,17 @@ class Capacity:
         return [name for share in self._shares.values() for name in share.waiting]
 
     def _next(self, share: _Share) -> Claim | None:
-        """Whose turn it is: the first of the party that holds the fewest cpus. Nobody overtakes it, or a large claim might starve."""
-        held: dict[str, float] = {}
+        """Whose turn it is: of the party that holds the fewest cpus, the least memory, had its turn longest ago, the first.
+
+        Nobody overtakes it, or a large claim might starve.
+        """
+        held: dict[str, tuple[float, int]] = {}
         for claim in share.running.values():
-            held[claim.party] = held.get(claim.party, 0.0) + claim.cpus
-        return min(share.waiting.values(), key=lambda claim: held.get(claim.party, 0.0), default=None)
+            cpus, memory_bytes = held.get(claim.party, (0.0, 0))
+            held[claim.party] = cpus + claim.cpus, memory_bytes + claim.memory_bytes
+        return min(
+            share.waiting.values(), key=lambda claim: (held.get(claim.party, (0.0, 0)), share.turns.get(claim.party, 0)), default=None
+        )
 
     def _fits(self, name: str, share: _Share, claim: Claim) -> bool:
         if not share.running:
