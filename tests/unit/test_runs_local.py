@@ -561,6 +561,14 @@ def test_a_call_waits_while_no_server_is_there(runs: Runs, front: Callable[[int]
     assert runs.log("waits") == ["1 algo-1"]
 
 
+def test_sockets_are_handed_out_when_the_first_call_comes(runs: Runs, front: Callable[[int], Front]) -> None:
+    server = front(1)
+    assert runs.run(runs.python("silent", "print('no call')")).exit_code == 0
+    assert runs.run(runs.python("calls", CALL + CALL)).exit_code == 0
+    assert runs.log("calls") == ["1 algo-1", "1 algo-1"]
+    assert [info["run"] for info, _, _ in server.messages] == ["calls"]
+
+
 def test_after_a_restart_of_the_server_calls_go_to_the_new_one(runs: Runs, front: Callable[[int], Front]) -> None:
     first = front(1)
     script = CALL + "import time; time.sleep(0.5)\n" + CALL

@@ -1,7 +1,8 @@
 """A run's network: namespaces of its own, sockets born inside and handed out to the server.
 
 A socket stays in the namespace it was made in, whoever holds it. The supervisor keeps the listening sockets open itself, so a job's calls
-wait in the backlog while the server restarts, and hands them to whoever listens on front.sock and doorway.sock, again after each restart.
+wait in the backlog while the server restarts, and hands them to whoever listens on front.sock and doorway.sock when the first call has
+come, again after each restart. Most jobs never call.
 """
 
 from __future__ import annotations
@@ -142,16 +143,30 @@ def hosts_text(hosts: list[str]) -> str:
 
 
 class Handout:
-    """Keeps one instance's sockets handed out to one process of the server, across that process's restarts."""
+    """Keeps one instance's sockets handed out to one process of the server, across that process's restarts.
 
-    def __init__(self, path: str, namespace: Namespace, listening: socket.socket, info: dict[str, Any]):
+    Takes: `at_once`, whether not to wait for the first call: the server is to call the program.
+    """
+
+    def __init__(
+        self, path: str, namespace: Namespace, listening: socket.socket, info: dict[str, Any], at_once: bool = False
+    ):
         self._path, self._namespace, self._listening, self._info = path, namespace, listening, info
+        self._at_once = at_once
         self._connection: socket.socket | None = None
-        self._inode = 0
+        self.wanted = False
+        """Whether somebody calls, and nobody was there to take it."""
 
-    @property
-    def connected(self) -> bool:
-        return self._connection is not None
+    def wait(self, selector: selectors.BaseSelector) -> None:
+        """Waits for the first call."""
+        if self._at_once:
+            self.wanted = True
+        else:
+            selector.register(self._listening, selectors.EVENT_READ, lambda: self._called(selector))
+
+    def _called(self, selector: selectors.BaseSelector) -> None:
+        selector.unregister(self._listening)
+        self.wanted = not self.offer(selector)
 
     def offer(self, selector: selectors.BaseSelector) -> bool:
         """Connects and hands the listening socket over; False when nobody is there (try again soon)."""
@@ -165,7 +180,7 @@ class Handout:
             connection.close()
             return False
         connection.setblocking(False)
-        self._connection = connection
+        self._connection, self.wanted = connection, False
         selector.register(connection, selectors.EVENT_READ, self.hear(selector))
         return True
 
@@ -188,6 +203,7 @@ class Handout:
             selector.unregister(connection)
             connection.close()
             self._connection = None
+            self.wait(selector)
 
         return heard
 

@@ -167,7 +167,9 @@ class Attempt:
             info = {"run": self.spec.name, "instance": namespace.host, "attempt": self.order.attempt}
             for name, listening in namespace.listening.items():
                 path = f"{setup.sockets}/{name}.sock"
-                self.handouts.append(network.Handout(path, namespace, listening, info))
+                self.handouts.append(
+                    network.Handout(path, namespace, listening, info, at_once=self.spec.port is not None)
+                )
 
     # --- starting
 
@@ -180,6 +182,8 @@ class Attempt:
         roots, blobs = list(self.roots.merged.values()), outputs.BlobFolder(self.spec.blobs, self._owner())
         self.live = self._look_live(roots, blobs)
         self.times.leave = time.monotonic() + LEAVE_S
+        for handout in self.handouts:
+            handout.wait(self.selector)
         self._offer()
 
     def _look_out(self) -> Lookout:
@@ -276,8 +280,8 @@ class Attempt:
         if now >= self.times.kill:
             self.times.kill = now + 1.0
             self.kill()
-        if self.times.offer == float("inf") and not all(each.connected for each in self.handouts):
-            self.times.offer = now  # the server went away
+        if self.times.offer == float("inf") and any(each.wanted for each in self.handouts):
+            self.times.offer = now  # nobody is there
         if now >= self.times.offer:
             self._offer()
         if now >= self.times.leave:
@@ -346,8 +350,8 @@ class Attempt:
             self._terminate(OTHERS_GRACE_S)
 
     def _offer(self) -> None:
-        """Hands the sockets to whoever is not there yet; tries again soon."""
-        missing = [h for h in self.handouts if not h.connected and not h.offer(self.selector)]
+        """Hands the sockets that are wanted to whoever was not there; tries again soon."""
+        missing = [h for h in self.handouts if h.wanted and not h.offer(self.selector)]
         self.times.offer = time.monotonic() + network.RETRY_S if missing else float("inf")
 
     # --- ending
