@@ -236,15 +236,9 @@ class Writer:
 
 def reader(service: Service) -> Reader:
     """Gives the service's reader of JSON, made when first asked for."""
-    found = service.compiled.get(Reader)
-    if found is None:
-        found = service.compiled[Reader] = Reader()
-    return found
+    return service.compiler(Reader)
 
 
 def writer(service: Service) -> Writer:
     """Gives the service's writer of JSON, made when first asked for."""
-    found = service.compiled.get(Writer)
-    if found is None:
-        found = service.compiled[Writer] = Writer()
-    return found
+    return service.compiler(Writer)

@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Collection
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from botocore import xform_name
@@ -22,6 +22,7 @@ from botocore.model import OperationModel, ServiceModel
 
 from penstock.wire import quirks
 
+Compiler = TypeVar("Compiler")
 PROTOCOLS = ("json", "rest-json", "rest-xml", "query", "smithy-rpc-v2-cbor")
 """What wire/ speaks, the one that botocore prefers first."""
 
@@ -125,11 +126,18 @@ class Service:
         self.xml_namespace: str = meta.get("xmlNamespace", "")
         self.query_compatible: bool = "awsQueryCompatible" in meta
         self.operations: dict[str, Operation] = {each: Operation(self, each) for each in model.operation_names}
-        self.compiled: dict[Any, Any] = {}
-        """Compiled codecs and checks of shapes, by their compiler."""
+        self._compilers: dict[type, Any] = {}
+        """Compilers of codecs and checks, with the shapes that they have compiled."""
 
     def __repr__(self) -> str:
         return f"Service({self.name!r})"
+
+    def compiler(self, kind: type[Compiler]) -> Compiler:
+        """The service's compiler of a kind, made when first asked for."""
+        found: Compiler | None = self._compilers.get(kind)
+        if found is None:
+            found = self._compilers[kind] = kind()
+        return found
 
     @cached_property
     def paginators(self) -> dict[str, dict[str, Any]]:

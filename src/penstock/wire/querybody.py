@@ -136,7 +136,4 @@ def _leaf(convert: Read) -> Read:
 
 def reader(service: Service) -> Reader:
     """Gives the service's reader of query parameters, made when first asked for."""
-    found = service.compiled.get(Reader)
-    if found is None:
-        found = service.compiled[Reader] = Reader()
-    return found
+    return service.compiler(Reader)

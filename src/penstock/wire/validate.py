@@ -401,7 +401,4 @@ def _numbers(shape: Any) -> Sentences | None:
 
 def checks(service: Service) -> Checks:
     """Gives the service's compiled checks, made when first asked for."""
-    found = service.compiled.get(Checks)
-    if found is None:
-        found = service.compiled[Checks] = Checks()
-    return found
+    return service.compiler(Checks)

@@ -332,15 +332,9 @@ def namespace(shape: Any) -> str:
 
 def reader(service: Service) -> Reader:
     """Gives the service's reader of XML, made when first asked for."""
-    found = service.compiled.get(Reader)
-    if found is None:
-        found = service.compiled[Reader] = Reader()
-    return found
+    return service.compiler(Reader)
 
 
 def writer(service: Service) -> Writer:
     """Gives the service's writer of XML, made when first asked for."""
-    found = service.compiled.get(Writer)
-    if found is None:
-        found = service.compiled[Writer] = Writer()
-    return found
+    return service.compiler(Writer)

@@ -6,6 +6,7 @@ import random
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from penstock.kernel import ids
@@ -24,7 +25,10 @@ PAGES = Paging(
 NOT_FOUND = "ResourceNotFoundException"
 CONFLICT = "ResourceConflictException"
 
-FUNCTION = Resource(
+noun = partial(Resource, created="_created", updated="", paging=PAGES)
+"""What the nouns have in common."""
+
+FUNCTION = noun(
     "lambda.function",
     key="FunctionName",
     path="function:{name}",
@@ -33,45 +37,33 @@ FUNCTION = Resource(
     moves={"Pending": {"Active", "Failed"}, "Active": {"Pending", "Failed"}, "Failed": {"Pending", "Active"}},
     missing=(NOT_FOUND, "Function not found: {arn}", 404),
     exists=(CONFLICT, "Function already exist: {name}", 409),
-    created="_created",
-    updated="",
-    paging=PAGES,
 )
-VERSION = Resource(
+VERSION = noun(
     "lambda.version",
     key="_name",
     path="function:{name}",
     arn="FunctionArn",
     missing=(NOT_FOUND, "Function not found: {arn}", 404),
     exists=(CONFLICT, "Function version already exist: {name}", 409),
-    created="_created",
-    updated="",
-    paging=PAGES,
 )
-ALIAS = Resource(
+ALIAS = noun(
     "lambda.alias",
     key="_name",
     path="function:{name}",
     arn="AliasArn",
     missing=(NOT_FOUND, "Cannot find alias arn: {arn}", 404),
     exists=(CONFLICT, "Alias already exists: {arn}", 409),
-    created="_created",
-    updated="",
-    paging=PAGES,
 )
-LAYER = Resource(
-    "lambda.layer", key="LayerName", path="layer:{name}", arn="LayerArn", created="_created", updated="", paging=PAGES,
+LAYER = noun(
+    "lambda.layer", key="LayerName", path="layer:{name}", arn="LayerArn",
     missing=(NOT_FOUND, "Layer not found: {arn}", 404),
 )  # fmt: skip
-LAYER_VERSION = Resource(
+LAYER_VERSION = noun(
     "lambda.layer-version",
     key="_name",
     path="layer:{name}",
     arn="LayerVersionArn",
     missing=(NOT_FOUND, "The resource you requested does not exist.", 404),
-    created="_created",
-    updated="",
-    paging=PAGES,
 )
 
 FULL = re.compile(r"arn:aws[a-z-]*:lambda:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):function:(?P<rest>.+)")
