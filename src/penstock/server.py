@@ -58,7 +58,8 @@ from penstock.services.lambda_.api import CONCURRENCY
 from penstock.services.lambda_.invoking.engine import ref_of
 from penstock.services.lambda_.workers import Workers
 from penstock.services.sagemaker import contract
-from penstock.services.sagemaker.jobs import recover, run_ref
+from penstock.services.sagemaker.jobs import recover
+from penstock.services.sagemaker.nouns import run_ref
 from penstock.settings import Settings
 from penstock.store.listener import WriterServer
 from penstock.store.records import StoreFailed

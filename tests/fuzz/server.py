@@ -22,7 +22,8 @@ from penstock.kernel import accounts
 from penstock.kernel.engine import Engine
 from penstock.runs.base import Environment
 from penstock.runs.fake import FakeExecutor
-from penstock.services.sagemaker.jobs import recover, run_ref
+from penstock.services.sagemaker.jobs import recover
+from penstock.services.sagemaker.nouns import run_ref
 from penstock.settings import Settings
 from penstock.store.remote import WriterServer
 from penstock.store.sqlite import SqliteStore, SqliteWork

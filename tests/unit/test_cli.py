@@ -26,7 +26,7 @@ from penstock.cli.screen import screen
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import RunSpec
 from penstock.runs.folder import Order, RunFolder, Setup
-from penstock.services.sagemaker import jobs
+from penstock.services.sagemaker import orders
 from penstock.settings import Settings
 from penstock.store.records import Document
 
@@ -215,7 +215,7 @@ def test_a_shut_gate_does_not_suggest_itself(result: dict[str, Any], suggested: 
 def test_an_unknown_image_is_told_once(tmp_path: Path) -> None:
     call: Any = SimpleNamespace(app=SimpleNamespace(images=server.images_of(Settings(data=tmp_path))))
     with pytest.raises(ServiceError) as refused:
-        jobs.check_image(call, "nothing:1")
+        orders.check_image(call, "nothing:1")
     assert refused.value.message.startswith("Requested image nothing:1 not found. ")
     assert "No environment is known" not in refused.value.message
     assert "Bring your own: penstock image add nothing:1 " in refused.value.message

@@ -10,7 +10,7 @@ import pytest
 
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import RunState
-from penstock.services.sagemaker import contract, jobs
+from penstock.services.sagemaker import contract, nouns, results, telling
 from penstock.services.sagemaker.instances import GIB, Machine, clamp, machine_of
 from penstock.services.sagemaker.processing import rules as processing
 from penstock.services.sagemaker.training import expressions, metrics
@@ -218,16 +218,16 @@ def test_nothing_of_the_servers_environment_reaches_a_job(monkeypatch: pytest.Mo
 
 def test_a_runs_name_leads_to_its_job_and_is_never_used_again():
     document = Document(kind="sagemaker.training-job", account="123", region="us-east-1", name="a-job", created=1.5)
-    name = jobs.run_name(document)
+    name = nouns.run_name(document)
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name)
-    assert jobs.run_ref(name) == Ref("sagemaker.training-job", "123", "us-east-1", "a-job")
+    assert nouns.run_ref(name) == Ref("sagemaker.training-job", "123", "us-east-1", "a-job")
     document.created = 2.5
-    assert jobs.run_name(document) != name
+    assert nouns.run_name(document) != name
 
 
 @pytest.mark.parametrize("name", ["", "x", "endpoint.1.2.3.4", "training-job.1.2.3"])
 def test_a_run_of_something_else_leads_to_no_job(name: str):
-    assert jobs.run_ref(name) is None
+    assert nouns.run_ref(name) is None
 
 
 def test_artifacts_go_below_the_output_path_and_the_jobs_name():
@@ -247,7 +247,7 @@ def test_artifacts_go_below_the_output_path_and_the_jobs_name():
     ],
 )
 def test_an_https_address_of_an_object_is_an_s3_uri(uri: str, plain: str):
-    assert jobs.plain_uri(uri) == plain
+    assert results.plain_uri(uri) == plain
 
 
 # --- how it ends
@@ -448,7 +448,7 @@ def test_an_events_moments_are_milliseconds_in_text():
         "SecondaryStatusTransitions": [{"StartTime": 2.0}],
         "FinalMetricDataList": [{"Value": 0.5, "Timestamp": 4.0}],
     })  # fmt: skip
-    assert jobs.event_detail(document) == {
+    assert telling.event_detail(document) == {
         "CreationTime": "1500", "SecondaryStatusTransitions": [{"StartTime": "2000"}], "TrainingTimeInSeconds": 3,
         "FinalMetricDataList": [{"Value": 0.5, "Timestamp": "4000"}], "Tags": {},
     }  # fmt: skip

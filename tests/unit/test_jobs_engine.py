@@ -15,7 +15,7 @@ from penstock.kernel import auth
 from penstock.kernel.call import Caller
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import Environment, ImageError, Result, RunSpec, RunState
-from penstock.services.sagemaker import faults, jobs
+from penstock.services.sagemaker import faults, jobs, nouns, specs
 from penstock.store.records import Change, Document, Ref
 from tests.conftest import World
 
@@ -155,7 +155,7 @@ class Jobs:
 
     def log(self, document: Document, group: str, host: str = "algo-1") -> Path:
         logs = self.world.app.logs
-        return Path(logs.file(document.account, document.region, group, jobs.stream_name(document, host)))
+        return Path(logs.file(document.account, document.region, group, nouns.stream_name(document, host)))
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_one_look_starts_the_run_and_shows_that_it_trains(made: Jobs):
         "region": document.region,
         "name": "job",
     }
-    assert jobs.run_ref(made.runs.spec.name) == document.ref
+    assert nouns.run_ref(made.runs.spec.name) == document.ref
 
 
 def test_a_run_has_the_jobs_limits_place_and_party(made: Jobs):
@@ -350,7 +350,7 @@ def test_the_logs_first_line_says_what_the_image_became_and_is_there_once(made: 
 def test_an_image_that_is_being_built_is_waited_for(made: Jobs):
     made.images.ready = False
     document = made.train()
-    assert made.step(document) == jobs.IMAGE_LOOK_S
+    assert made.step(document) == specs.IMAGE_LOOK_S
     assert made.runs.calls == []
     made.images.ready = True
     made.step(document)

@@ -21,11 +21,11 @@ from penstock.kernel.buckets import parse_uri
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError, invalid
 from penstock.kernel.shapes import fit
-from penstock.services.sagemaker.jobs import plain_uri
 from penstock.services.sagemaker.pipelines import cachekeys, jobs
 from penstock.services.sagemaker.pipelines.cachekeys import ARCHIVE_BYTES, AWS, CONTENT, Source
 from penstock.services.sagemaker.pipelines.definition import Step
 from penstock.services.sagemaker.pipelines.files import read_object
+from penstock.services.sagemaker.results import plain_uri
 from penstock.store.records import Document, Query, Ref
 
 KIND = "sagemaker.pipeline-cache"

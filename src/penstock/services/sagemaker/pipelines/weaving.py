@@ -16,9 +16,9 @@ from typing import Any
 from penstock.kernel.call import Call
 from penstock.services.sagemaker import costs
 from penstock.services.sagemaker.experiments.state import COMPONENT
-from penstock.services.sagemaker.jobs import FINAL
 from penstock.services.sagemaker.lineage import entities
 from penstock.services.sagemaker.lineage.state import ACTION, CONTEXT
+from penstock.services.sagemaker.nouns import FINAL
 from penstock.services.sagemaker.pipelines import bills
 from penstock.services.sagemaker.pipelines.experiments import SOURCES, SUFFIXES
 from penstock.store.records import Document, Query, Ref, TagsPut

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.kernel.call import Call
-from penstock.services.sagemaker import jobs
+from penstock.services.sagemaker import orders
 from penstock.services.sagemaker.processing import rules
 from penstock.services.sagemaker.processing.state import JOB
 from penstock.services.sagemaker.roles import require_role
@@ -22,8 +22,8 @@ def create_processing_job(call: Call) -> dict[str, Any]:
     body = rules.complete(call.params)
     require_role(call, body["RoleArn"])
     document = JOB.create(call, body=body, status="InProgress")
-    jobs.check_image(call, body["AppSpecification"]["ImageUri"])
-    jobs.begin(call, document)
+    orders.check_image(call, body["AppSpecification"]["ImageUri"])
+    orders.begin(call, document)
     return {"ProcessingJobArn": document.arn}
 
 
@@ -36,8 +36,8 @@ def list_processing_jobs(call: Call) -> dict[str, Any]:
 
 
 def stop_processing_job(call: Call) -> None:
-    jobs.stop(call, JOB, JOB.get(call))
+    orders.stop(call, JOB, JOB.get(call))
 
 
 def delete_processing_job(call: Call) -> None:
-    jobs.delete(call, JOB, JOB.get(call))
+    orders.delete(call, JOB, JOB.get(call))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import Environment, Instance, Output, RunState
-from penstock.services.sagemaker import contract, jobs
+from penstock.services.sagemaker import contract, jobs, programs, results
 from penstock.services.sagemaker.processing import rules
 from penstock.services.sagemaker.processing.state import GROUP, JOB
 from penstock.store.records import Document
 
 
-def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
+def plan(call: Call, document: Document, image: Environment) -> programs.Program:
     """What a processing job wants run.
 
     Raises: ServiceError for data that is not there, and for what cannot be run.
@@ -26,7 +26,7 @@ def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
         raise ServiceError(
             "ClientError", "The image has no program of its own: AppSpecification needs a ContainerEntrypoint."
         )
-    program = jobs.Program(
+    program = programs.Program(
         command=command,
         env=rules.job_environment(body),
         given=dict(body.get("Environment", {})),
@@ -56,12 +56,12 @@ def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
     return program
 
 
-def _lay_inputs(call: Call, document: Document, program: jobs.Program, hosts: list[contract.Host]) -> None:
+def _lay_inputs(call: Call, document: Document, program: programs.Program, hosts: list[contract.Host]) -> None:
     for entry in rules.inputs_of(document.body):
         source = entry["S3Input"]
         target = source.get("LocalPath", f"/opt/ml/processing/input/{entry['InputName']}").rstrip("/")
         program.folders.append(target)
-        every, each = jobs.lay(
+        every, each = results.lay(
             call, hosts, source["S3Uri"], source.get("S3DataType", "S3Prefix"), source["S3DataDistributionType"], target
         )
         program.inputs += every
@@ -104,7 +104,7 @@ def end(call: Call, document: Document, state: RunState, fault: str | None) -> N
     JOB.move(call, document, status)
 
 
-KIND = jobs.Kind(
+KIND = programs.Kind(
     resource=JOB,
     group=GROUP,
     image=lambda document: str(document.body["AppSpecification"]["ImageUri"]),

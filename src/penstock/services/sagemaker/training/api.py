@@ -6,10 +6,10 @@ from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.kernel.errors import invalid
-from penstock.services.sagemaker import jobs
+from penstock.services.sagemaker import nouns, orders, results
 from penstock.services.sagemaker.roles import require_role
 from penstock.services.sagemaker.training import rules
-from penstock.services.sagemaker.training.state import FINAL, JOB, move_on
+from penstock.services.sagemaker.training.state import JOB, move_on
 
 
 def create_training_job(call: Call) -> dict[str, Any]:
@@ -24,14 +24,14 @@ def create_training_job(call: Call) -> dict[str, Any]:
     body = rules.complete(call.params)
     role = require_role(call, body["RoleArn"])
     document = JOB.create(call, body=body, status="InProgress")
-    jobs.check_image(call, body["AlgorithmSpecification"]["TrainingImage"])
+    orders.check_image(call, body["AlgorithmSpecification"]["TrainingImage"])
     for channel in body.get("InputDataConfig", []):
         if source := channel.get("DataSource", {}).get("S3DataSource"):
-            jobs.check_source(call, jobs.plain_uri(source["S3Uri"]), role)
+            orders.check_source(call, results.plain_uri(source["S3Uri"]), role)
         elif "FileSystemDataSource" in channel.get("DataSource", {}):
             raise invalid(f"Channel {channel['ChannelName']}: file systems are not served; use S3.")
     move_on(document.body, "Starting", call.now)
-    jobs.begin(call, document)
+    orders.begin(call, document)
     return {"TrainingJobArn": document.arn}
 
 
@@ -50,14 +50,14 @@ def stop_training_job(call: Call) -> None:
     document = JOB.get(call)
     if document.status == "InProgress":
         move_on(document.body, "Stopping", call.now)
-    jobs.stop(call, JOB, document)
+    orders.stop(call, JOB, document)
 
 
 def update_training_job(call: Call) -> dict[str, Any]:
     """Differs: what is updated (profiler, debugging, warm pools) is kept and shown, and changes nothing."""
     document = JOB.get(call)
     given = {name: value for name, value in call.params.items() if name != "TrainingJobName"}
-    if document.status in FINAL and set(given) - {"ResourceConfig"}:
+    if document.status in nouns.FINAL and set(given) - {"ResourceConfig"}:
         raise invalid(f"The request was rejected because the training job is in status {document.status}.")
     if "ResourceConfig" in given:
         given["ResourceConfig"] = {**document.body["ResourceConfig"], **given["ResourceConfig"]}
@@ -66,4 +66,4 @@ def update_training_job(call: Call) -> dict[str, Any]:
 
 
 def delete_training_job(call: Call) -> None:
-    jobs.delete(call, JOB, JOB.get(call))
+    orders.delete(call, JOB, JOB.get(call))

@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.kernel.call import Call
 from penstock.runs.base import Environment, ImageError, Input, Instance, Output, RunState
-from penstock.services.sagemaker import contract, jobs
+from penstock.services.sagemaker import contract, jobs, nouns, programs, results
 from penstock.services.sagemaker.instances import clamp, machine_of
 from penstock.services.sagemaker.training import expressions, metrics, rules, spot
 from penstock.services.sagemaker.training.state import GROUP, JOB, WAITING, move_on
@@ -16,7 +16,7 @@ from penstock.store.records import Document, Points
 ENTRY = f"{contract.CONTAINERS}/training/entry.py"
 
 
-def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
+def plan(call: Call, document: Document, image: Environment) -> programs.Program:
     """What a training job wants run.
 
     Raises: ServiceError for data that is not there, and for what cannot be run.
@@ -24,7 +24,7 @@ def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
     body = document.body
     hosts = rules.hosts_of(body)
     cpus = clamp(machine_of(hosts[0].instance_type), call.app.settings).cpus
-    program = jobs.Program(
+    program = programs.Program(
         command=_command(body, image),
         env=rules.job_environment(body, document.region),
         given=dict(body.get("Environment", {})),
@@ -67,7 +67,7 @@ def _command(body: dict[str, Any], image: Environment) -> list[str]:
     return given or ["train"]
 
 
-def _configure(body: dict[str, Any], program: jobs.Program, hosts: list[contract.Host]) -> None:
+def _configure(body: dict[str, Any], program: programs.Program, hosts: list[contract.Host]) -> None:
     """The files in /opt/ml/input/config."""
     program.inputs += [
         contract.json_input(f"{rules.CONFIG}/hyperparameters.json", body.get("HyperParameters", {})),
@@ -82,7 +82,7 @@ def _configure(body: dict[str, Any], program: jobs.Program, hosts: list[contract
 
 
 def _lay_channel(
-    call: Call, body: dict[str, Any], program: jobs.Program, hosts: list[contract.Host], channel: dict[str, Any]
+    call: Call, body: dict[str, Any], program: programs.Program, hosts: list[contract.Host], channel: dict[str, Any]
 ) -> None:
     name = channel["ChannelName"]
     target = f"{rules.DATA}/{name}"
@@ -90,27 +90,27 @@ def _lay_channel(
     source = channel.get("DataSource", {}).get("S3DataSource")
     if source:
         distribution = source.get("S3DataDistributionType", "FullyReplicated")
-        _add(program, *jobs.lay(call, hosts, source["S3Uri"], source["S3DataType"], distribution, target))
+        _add(program, *results.lay(call, hosts, source["S3Uri"], source["S3DataType"], distribution, target))
 
 
-def _add(program: jobs.Program, every: list[Input], each: list[list[Input]]) -> None:
+def _add(program: programs.Program, every: list[Input], each: list[list[Input]]) -> None:
     program.inputs += every
     for instance, inputs in zip(program.instances, each, strict=True):
         instance.inputs += inputs
 
 
-def _lay_code(call: Call, body: dict[str, Any], program: jobs.Program, hosts: list[contract.Host]) -> None:
+def _lay_code(call: Call, body: dict[str, Any], program: programs.Program, hosts: list[contract.Host]) -> None:
     """The script's archive, for the entry point to unpack; a folder in S3 becomes the code folder itself."""
     name, source = rules.program_of(body, rules.decode(body.get("HyperParameters", {})))
     if not name or not source.startswith(("s3://", "https://")):
         return
-    uri = jobs.plain_uri(source)
+    uri = results.plain_uri(source)
     archive = uri.endswith((".tar.gz", ".tgz", ".tar"))
     folder = rules.SOURCE if archive else rules.CODE
-    _add(program, *jobs.lay(call, hosts, uri, "S3Prefix", "FullyReplicated", folder))
+    _add(program, *results.lay(call, hosts, uri, "S3Prefix", "FullyReplicated", folder))
 
 
-def _lay_outputs(call: Call, body: dict[str, Any], program: jobs.Program, hosts: list[contract.Host]) -> None:
+def _lay_outputs(call: Call, body: dict[str, Any], program: programs.Program, hosts: list[contract.Host]) -> None:
     """What is taken out, also after a failure or a stop: model, other artifacts, checkpoints."""
     kind = "files" if body["OutputDataConfig"].get("CompressionType") == "NONE" else "tar.gz"
     program.outputs += [
@@ -120,7 +120,7 @@ def _lay_outputs(call: Call, body: dict[str, Any], program: jobs.Program, hosts:
     if checkpoints := body.get("CheckpointConfig"):
         local, place = checkpoints.get("LocalPath", rules.CHECKPOINTS).rstrip("/"), checkpoints["S3Uri"].rstrip("/") + "/"
         program.folders.append(local)
-        _add(program, *jobs.lay(call, hosts, place, "S3Prefix", "FullyReplicated", local, missing=True))
+        _add(program, *results.lay(call, hosts, place, "S3Prefix", "FullyReplicated", local, missing=True))
         program.outputs.append(Output("checkpoints", local, "files", always=True, continuous=True))
 
 
@@ -206,7 +206,7 @@ def read_metrics(call: Call, document: Document) -> metrics.Series:
         return {}
     logs = call.app.logs
     files = [
-        str(logs.file(document.account, document.region, GROUP, jobs.stream_name(document, host.name)))
+        str(logs.file(document.account, document.region, GROUP, nouns.stream_name(document, host.name)))
         for host in rules.hosts_of(body)
     ]
     quick = metrics.size_bytes(files) <= metrics.QUICK_BYTES if trusted else expressions.quick(files, definitions)
@@ -223,7 +223,7 @@ def _builtin(call: Call, uri: str) -> list[dict[str, str]]:
     return list(image.metrics) if image else []
 
 
-KIND = jobs.Kind(
+KIND = programs.Kind(
     resource=JOB,
     group=GROUP,
     image=lambda document: str(document.body["AlgorithmSpecification"]["TrainingImage"]),

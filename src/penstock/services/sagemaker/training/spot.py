@@ -13,9 +13,9 @@ from penstock.kernel import auth
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import ENDED, RUNNING, WAITING, Executor, RunState
-from penstock.services.sagemaker import faults, jobs
+from penstock.services.sagemaker import faults, jobs, nouns, programs, results, specs, telling
 from penstock.services.sagemaker.training import rules
-from penstock.services.sagemaker.training.state import FINAL, GROUP, move_on
+from penstock.services.sagemaker.training.state import GROUP, move_on
 from penstock.store.records import Document
 
 INTERRUPTED = "interrupted"
@@ -24,12 +24,12 @@ CHECKPOINTS = "checkpoints"
 NOTE = "penstock: the spot instances were taken back (interruption {number}); the job goes on when there is capacity again."
 
 
-def look(call: Call, kind: jobs.Kind, document: Document) -> float | None:
+def look(call: Call, kind: programs.Kind, document: Document) -> float | None:
     """What a spot job has of its own to do: the seconds until its next look, or None where this look goes on as any job's.
 
     What ends the job here asks for one more look, since None would have the folder given back before the end is durable.
     """
-    if document.status in FINAL:
+    if document.status in nouns.FINAL:
         return None
     runs: Executor = call.app.runs
     state = runs.look(document.body["_run"])
@@ -56,7 +56,7 @@ def sooner(call: Call, document: Document, pause_s: float | None) -> float | Non
     return min([pause_s, *(max(0.0, moment) for moment in moments)])
 
 
-def _wait(call: Call, kind: jobs.Kind, document: Document, state: RunState | None) -> float | None:
+def _wait(call: Call, kind: programs.Kind, document: Document, state: RunState | None) -> float | None:
     """A job whose program does not run: till its next attempt, and no longer than it may."""
     runs: Executor = call.app.runs
     body, until = document.body, rules.wait_until(document.body)
@@ -73,11 +73,11 @@ def _wait(call: Call, kind: jobs.Kind, document: Document, state: RunState | Non
         for member in ("_again", "_past"):
             body.pop(member, None)
         move_on(body, "Starting", call.now)
-        jobs.show(call, kind, document, True)
+        telling.show(call, kind, document, True)
     return None
 
 
-def _watch(call: Call, kind: jobs.Kind, document: Document, state: RunState) -> float | None:
+def _watch(call: Call, kind: programs.Kind, document: Document, state: RunState) -> float | None:
     """A job whose program runs: till its wait is over, or an interruption strikes."""
     runs: Executor = call.app.runs
     if call.now >= rules.wait_until(document.body):
@@ -95,7 +95,7 @@ def _watch(call: Call, kind: jobs.Kind, document: Document, state: RunState) -> 
     return None
 
 
-def _interrupt(call: Call, kind: jobs.Kind, document: Document, state: RunState) -> float:
+def _interrupt(call: Call, kind: programs.Kind, document: Document, state: RunState) -> float:
     """Brings the checkpoints of an interrupted run to S3, and has the job wait for its next attempt."""
     body = document.body
     found = [result for result in state.results if result.output == CHECKPOINTS]
@@ -103,9 +103,9 @@ def _interrupt(call: Call, kind: jobs.Kind, document: Document, state: RunState)
     until = begun + jobs.PUBLISHED_AT_ONCE
     try:
         with call.attempt():
-            jobs.publish(call, kind, document, replace(state, results=found[begun:until]))
+            results.publish(call, kind, document, replace(state, results=found[begun:until]))
     except ServiceError as error:
-        return jobs.conclude(call, kind, document, replace(state, results=[]), jobs.unpublished(error)) or 0.0
+        return jobs.conclude(call, kind, document, replace(state, results=[]), results.unpublished(error)) or 0.0
     if len(found) > until:
         body["_taken"] = until
         kind.resource.save(call, document)
@@ -117,9 +117,9 @@ def _interrupt(call: Call, kind: jobs.Kind, document: Document, state: RunState)
     move_on(body, "Interrupted", state.ended or call.now)
     body["_again"] = call.now + gap_s
     for host in kind.hosts(document):
-        file = call.app.logs.path(document.account, document.region, GROUP, jobs.stream_name(document, host.name))
+        file = call.app.logs.path(document.account, document.region, GROUP, nouns.stream_name(document, host.name))
         call.app.logs.append(file, call.now, NOTE.format(number=body["_interruptions"]))
-    jobs.show(call, kind, document, True)
+    telling.show(call, kind, document, True)
     return 0.0
 
 
@@ -129,5 +129,5 @@ def _renew(call: Call, document: Document) -> None:
     for key in auth.keys_of_run(call.app.store, body["_run"]):
         call.delete(key)
     body["_interruptions"] = body.get("_interruptions", 0) + 1
-    body["_past"], body["_run"] = body["_run"], f"{jobs.run_name(document)}-{body['_interruptions']}"
-    jobs.give_key(call, document)
+    body["_past"], body["_run"] = body["_run"], f"{nouns.run_name(document)}-{body['_interruptions']}"
+    specs.give_key(call, document)

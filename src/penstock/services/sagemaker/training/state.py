@@ -4,25 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.kernel.resource import Resource
+from penstock.services.sagemaker import nouns
 
-JOB = Resource(
-    kind="sagemaker.training-job",
-    key="TrainingJobName",
-    path="training-job/{name}",
-    arn="TrainingJobArn",
-    status="TrainingJobStatus",
-    moves={
-        "InProgress": {"Completed", "Failed", "Stopping", "Stopped"},
-        "Stopping": {"Completed", "Failed", "Stopped"},
-    },
-    missing=("ValidationException", "Requested resource not found."),
-    exists=(
-        "ResourceInUse",
-        "Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})",
-    ),
-)
-FINAL = frozenset({"Completed", "Failed", "Stopped"})
+JOB = nouns.job("Training", "Requested resource not found.")
 GROUP = "/aws/sagemaker/TrainingJobs"
 MESSAGES = {
     "Starting": "Starting the training job",
@@ -50,6 +34,6 @@ def move_on(body: dict[str, Any], status: str, moment: float, message: str = "")
         if transitions:
             transitions[-1]["EndTime"] = max(moment, transitions[-1]["StartTime"])
         transitions.append({"Status": status, "StartTime": moment, "StatusMessage": message})
-        if status in FINAL or status in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded"):
+        if status in nouns.FINAL or status in ("MaxRuntimeExceeded", "MaxWaitTimeExceeded"):
             transitions[-1]["EndTime"] = moment
     body["SecondaryStatus"] = status

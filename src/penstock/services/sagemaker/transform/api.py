@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock.kernel.call import Call
-from penstock.services.sagemaker import jobs
+from penstock.services.sagemaker import orders
 from penstock.services.sagemaker.models.state import MODEL
 from penstock.services.sagemaker.transform import rules
 from penstock.services.sagemaker.transform.state import JOB
@@ -26,8 +26,8 @@ def create_transform_job(call: Call) -> dict[str, Any]:
     body |= {"_model": rules.model_of(model.body), "_role": model.body.get("ExecutionRoleArn", "")}
     document = JOB.create(call, body=body, status="InProgress")
     for container in body["_model"]["containers"]:
-        jobs.check_image(call, container["Image"])
-    jobs.begin(call, document)
+        orders.check_image(call, container["Image"])
+    orders.begin(call, document)
     return {"TransformJobArn": document.arn}
 
 
@@ -40,4 +40,4 @@ def list_transform_jobs(call: Call) -> dict[str, Any]:
 
 
 def stop_transform_job(call: Call) -> None:
-    jobs.stop(call, JOB, JOB.get(call))
+    orders.stop(call, JOB, JOB.get(call))

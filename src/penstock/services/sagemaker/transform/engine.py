@@ -11,7 +11,7 @@ from penstock.kernel.buckets import parse_uri
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import Environment, Input, Instance, Mount, Output, RunState
-from penstock.services.sagemaker import contract, jobs
+from penstock.services.sagemaker import contract, jobs, programs, results
 from penstock.services.sagemaker.instances import clamp, machine_of
 from penstock.services.sagemaker.transform import rules
 from penstock.services.sagemaker.transform.state import GROUP, JOB
@@ -22,7 +22,7 @@ SERVER = f"{contract.CONTAINERS}/penstock_serving"
 ANSWERS = "answers"
 
 
-def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
+def plan(call: Call, document: Document, image: Environment) -> programs.Program:
     """What a transform job wants run: the driver, with all containers of the model beside it.
 
     Raises: ServiceError for model data or inputs that are not there.
@@ -30,7 +30,7 @@ def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
     body = document.body
     hosts = rules.hosts_of(body)
     cpus = clamp(machine_of(hosts[0].instance_type), call.app.settings).cpus
-    program = jobs.Program(
+    program = programs.Program(
         command=[image.python, DRIVER, rules.CONFIG],
         folders=[rules.MODEL, rules.DATA, rules.ANSWERS, posixpath.dirname(rules.FAILURE)],
         instances=[Instance(host.name) for host in hosts],
@@ -52,7 +52,7 @@ def plan(call: Call, document: Document, image: Environment) -> jobs.Program:
 
 
 def _lay_containers(
-    call: Call, body: dict[str, Any], program: jobs.Program, image: Environment
+    call: Call, body: dict[str, Any], program: programs.Program, image: Environment
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Lays models and environments; gives what the driver is told of each container."""
     told: list[dict[str, Any]] = []
@@ -81,7 +81,7 @@ def _lay_containers(
     return told
 
 
-def _beside(environment: Environment, number: int, program: jobs.Program, first: Environment) -> Environment:
+def _beside(environment: Environment, number: int, program: programs.Program, first: Environment) -> Environment:
     """A further environment in the same sandbox: in a folder of its own beside the first one's.
 
     Raises: ServiceError for an image that is more than an environment: a sandbox has one root.
@@ -101,16 +101,16 @@ def _beside(environment: Environment, number: int, program: jobs.Program, first:
     return replace(environment, python=environment.python.replace(home, moved), env=env)
 
 
-def _lay_model(call: Call, program: jobs.Program, container: dict[str, Any], number: int) -> dict[str, str]:
+def _lay_model(call: Call, program: programs.Program, container: dict[str, Any], number: int) -> dict[str, str]:
     """The model's data: an archive for the model server to unpack, or files in the model's folder."""
     uri, archive = rules.model_source(container)
     folder = rules.model_dir(number)
     program.folders.append(folder)
     if not uri:
         return {}
-    key = parse_uri(jobs.plain_uri(uri))[1]
+    key = parse_uri(results.plain_uri(uri))[1]
     try:
-        found = staging.find_objects(call, jobs.plain_uri(uri))
+        found = staging.find_objects(call, results.plain_uri(uri))
     except ServiceError as fault:
         raise ServiceError("ClientError", f"Could not find model data at {uri}. {_because(fault)}".strip()) from None
     if archive:
@@ -128,12 +128,12 @@ def _because(fault: ServiceError) -> str:
     return "" if fault.code == "ClientError" else fault.message
 
 
-def _lay_source(call: Call, program: jobs.Program, env: dict[str, str], number: int) -> dict[str, str]:
+def _lay_source(call: Call, program: programs.Program, env: dict[str, str], number: int) -> dict[str, str]:
     """The script's archive, where SAGEMAKER_SUBMIT_DIRECTORY says that it is in S3."""
     source = env.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
     if not source.startswith(("s3://", "https://")):
         return {}
-    uri = jobs.plain_uri(source)
+    uri = results.plain_uri(source)
     place = f"{rules.PLACE}/source/{number}"
     folder = place if uri.endswith((".tar.gz", ".tgz", ".tar")) else f"{place}/code"
     program.inputs += _inputs(staging.place(call, staging.find_objects(call, uri), folder))
@@ -143,10 +143,10 @@ def _lay_source(call: Call, program: jobs.Program, env: dict[str, str], number: 
 # --- objects
 
 
-def _lay_objects(call: Call, document: Document, program: jobs.Program) -> list[list[dict[str, str]]]:
+def _lay_objects(call: Call, document: Document, program: programs.Program) -> list[list[dict[str, str]]]:
     """Lays what has no answer yet; gives each instance's share of it, as the driver is told."""
     source = document.body["TransformInput"]["DataSource"]["S3DataSource"]
-    uri = jobs.plain_uri(source["S3Uri"])
+    uri = results.plain_uri(source["S3Uri"])
     found = staging.find_objects(call, uri, source["S3DataType"])
     manifest = source["S3DataType"] == "ManifestFile"
     prefix = parse_uri(uri)[1]
@@ -212,7 +212,7 @@ def _images(document: Document) -> list[str]:
     return [container["Image"] for container in document.body["_model"]["containers"]]
 
 
-KIND = jobs.Kind(
+KIND = programs.Kind(
     resource=JOB,
     group=GROUP,
     image=lambda document: _images(document)[0],

@@ -7,11 +7,11 @@ from typing import Any
 from penstock.kernel import pages
 from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import invalid
-from penstock.services.sagemaker import jobs
+from penstock.services.sagemaker import nouns, orders
 from penstock.services.sagemaker.roles import require_role
 from penstock.services.sagemaker.tuning import rules, summaries
 from penstock.services.sagemaker.tuning.events import tell
-from penstock.services.sagemaker.tuning.state import FINAL, JOB
+from penstock.services.sagemaker.tuning.state import JOB
 from penstock.store.records import Document
 
 
@@ -28,10 +28,10 @@ def create_hyper_parameter_tuning_job(call: Call) -> dict[str, Any]:
     for definition in rules.definitions(body):
         require_role(call, definition["RoleArn"])
         if image := definition["AlgorithmSpecification"].get("TrainingImage"):
-            jobs.check_image(call, image)
+            orders.check_image(call, image)
     for parent in body.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", []):
         found = JOB.find(call, parent["HyperParameterTuningJobName"])
-        if found is None or found.status not in FINAL:
+        if found is None or found.status not in nouns.FINAL:
             raise invalid(f"The parent tuning job {parent['HyperParameterTuningJobName']} is not there, or has not ended.")
     document = JOB.create(call, body=body, status="InProgress")
     document.body |= {"_trials": [], **rules.counters([])}
@@ -75,7 +75,7 @@ def list_training_jobs_for_hyper_parameter_tuning_job(call: Call) -> dict[str, A
 def stop_hyper_parameter_tuning_job(call: Call) -> None:
     """Raises: ServiceError (ValidationException) for a job that has ended."""
     document = JOB.get(call)
-    if document.status in FINAL:
+    if document.status in nouns.FINAL:
         raise invalid(f"The request was rejected because the hyperparameter tuning job is in status {document.status}.")
     if document.status == "InProgress":
         JOB.move(call, document, "Stopping")
@@ -88,5 +88,5 @@ def delete_hyper_parameter_tuning_job(call: Call) -> None:
 
     Raises: ServiceError (ResourceInUse) for one that has not ended.
     """
-    jobs.delete(call, JOB, JOB.get(call))
+    orders.delete(call, JOB, JOB.get(call))
 

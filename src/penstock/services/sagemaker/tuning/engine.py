@@ -13,13 +13,13 @@ from typing import Any
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.search.base import Plan, Search, Trial
-from penstock.services.sagemaker import contract, jobs
+from penstock.services.sagemaker import contract, nouns, orders
 from penstock.services.sagemaker.training import engine as training
 from penstock.services.sagemaker.training.state import JOB as TRAINING
 from penstock.services.sagemaker.training.state import move_on
 from penstock.services.sagemaker.tuning import rules, summaries
 from penstock.services.sagemaker.tuning.events import tell
-from penstock.services.sagemaker.tuning.state import FINAL, JOB
+from penstock.services.sagemaker.tuning.state import JOB
 from penstock.store.records import Document, Ref
 
 BATCH = 4
@@ -46,7 +46,7 @@ METRIC = "_tuning_objective_metric"
 
 def advance(call: Call, document: Document) -> float | None:
     """One look at a tuning job."""
-    if document.status in FINAL:
+    if document.status in nouns.FINAL:
         return None
     look = Look(call, document)
     look.follow()
@@ -60,7 +60,7 @@ def advance(call: Call, document: Document) -> float | None:
 
 def give_up(call: Call, document: Document) -> float | None:
     """Ends a tuning job whose looks raise whatever is done; its training jobs that run are asked to stop."""
-    if document.status in FINAL:
+    if document.status in nouns.FINAL:
         return None
     look = Look(call, document)
     look.stop()
@@ -165,7 +165,7 @@ class Look:
             job = self.job(entry)
             if job is not None and job.status == "InProgress":
                 move_on(job.body, "Stopping", self.call.now)
-                jobs.stop(self.call, TRAINING, job)
+                orders.stop(self.call, TRAINING, job)
 
     # --- early stopping
     def watch(self) -> None:

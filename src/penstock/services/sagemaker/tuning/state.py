@@ -22,4 +22,3 @@ JOB = Resource(
     missing=("ResourceNotFound", "Amazon SageMaker can't find a tuning job with the name {name}. Check its name and the Region."),
     exists=("ResourceInUse", "Job name must be unique within an AWS account and region, and a job with this name already exists ({arn})"),
 )
-FINAL = frozenset({"Completed", "Failed", "Stopped"})
