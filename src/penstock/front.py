@@ -34,7 +34,7 @@ from penstock.kernel import auth, cors, ids, sigv4
 from penstock.kernel.app import App
 from penstock.kernel.call import Call, Caller, Long, Waiting
 from penstock.kernel.errors import ServiceError, unserved
-from penstock.kernel.turns import Lane, Turn, Turns
+from penstock.kernel.turns import Hand, Lane, Turns
 from penstock.kernel.waits import Waits
 from penstock.porter import Porter
 from penstock.store.records import Change, Stale, StoreFailed, Taken, Unavailable, Unmet
@@ -228,7 +228,10 @@ class Front:
         self, operation: models.Operation, params: dict[str, Any], caller: Caller, region: str, request: Request,
         request_id: str, body: Body | None = None,
     ) -> dict[str, Any]:  # fmt: skip
-        """Runs the operation until its change is committed: again when somebody wrote in between, and then by turns."""
+        """Runs the operation until its change is committed, and gives its result.
+
+        Raises: ServiceError; what the operation's own waiting raises.
+        """
         call = Call(
             app=self.app,
             caller=caller,
@@ -242,49 +245,50 @@ class Front:
             headers=request.headers,
         )
         call.arrived = call.now
-        turn: Turn | None = None
-        lost_times = 0
+        hand = Hand(self.turns)
         self.waits.attend()
         try:
-            while True:
-                call = replace(call, params=params, change=Change())  # an operation may have put others in their place
-                try:
-                    result = await self.perform_once(call, operation)
-                    if turn is None and (ref := self.turns.contended(call.change)):
-                        turn = await self.turns.take(ref)
-                        continue  # what was read may be written by now
-                    if call.change:
-                        await self.app.store.commit_async(call.change)
-                    break
-                except Long:
-                    call.patient = True
-                    continue
-                except Waiting as waiting:
-                    if turn is not None:
-                        turn.give_back()  # nobody waits with a turn in hand
-                        turn = None
-                    await self.wait(call, waiting, body)
-                    lost_times = 0
-                except (Stale, Taken) as lost:
-                    lost_times += 1
-                    if lost_times == RERUNS:
-                        raise
-                    only_read = any(seen.ref == lost.ref for seen in call.change.reads)
-                    if only_read and lost_times == 1:
-                        continue  # readers are many, and need no order: only who loses again waits for a turn
-                    if turn is None or turn.ref != lost.ref:
-                        if turn is not None:
-                            turn.give_back()  # nobody waits at one document with another held
-                            turn = None
-                        turn = await self.turns.take(lost.ref)
-            return result if call.later is None else await call.later()
+            result, later = await self.commit(call, operation, hand, body)
+            return result if later is None else await later()
         except Unmet:
             raise ServiceError(
                 "PreconditionFailed", "At least one of the pre-conditions you specified did not hold", 412
             ) from None
         finally:
-            if turn is not None:
-                turn.give_back()
+            hand.give_back()
+
+    async def commit(
+        self, call: Call, operation: models.Operation, hand: Hand, body: Body | None
+    ) -> tuple[dict[str, Any], Callable[[], Awaitable[dict[str, Any]]] | None]:
+        """Runs the operation until its change is committed: again when somebody wrote in between, and then by turns.
+
+        Gives: the result, and what is awaited for it where it is still to come.
+        """
+        params, lost_times = call.params, 0
+        while True:
+            call = replace(call, params=params, change=Change())  # an operation may have put others in their place
+            try:
+                result = await self.perform_once(call, operation)
+                if not hand and (ref := self.turns.contended(call.change)):
+                    await hand.take(ref)
+                    continue  # what was read may be written by now
+                if call.change:
+                    await self.app.store.commit_async(call.change)
+                hand.give_back()
+                return result, call.later
+            except Long:
+                call.patient = True
+            except Waiting as waiting:
+                hand.give_back()
+                await self.wait(call, waiting, body)
+                lost_times = 0
+            except (Stale, Taken) as lost:
+                lost_times += 1
+                if lost_times == RERUNS:
+                    raise
+                if lost_times == 1 and any(seen.ref == lost.ref for seen in call.change.reads):
+                    continue  # readers are many, and need no order: only who loses again waits for a turn
+                await hand.take(lost.ref)
 
     async def wait(self, call: Call, waiting: Waiting, body: Body | None) -> None:
         """Waits until there is a reason to run the operation again.

@@ -58,6 +58,28 @@ class Turn:
         self._turns._leave(self.ref)
 
 
+class Hand:
+    """What somebody holds: one turn at the most, since nobody waits at one document with another held."""
+
+    def __init__(self, turns: Turns):
+        self._turns = turns
+        self._turn: Turn | None = None
+
+    def __bool__(self) -> bool:
+        return self._turn is not None
+
+    async def take(self, ref: Ref) -> None:
+        """Waits for a turn at the document, unless that one is held."""
+        if self._turn is None or self._turn.ref != ref:
+            self.give_back()
+            self._turn = await self._turns.take(ref)
+
+    def give_back(self) -> None:
+        if self._turn is not None:
+            self._turn.give_back()
+            self._turn = None
+
+
 class Lane:
     """A way for requests that come in crowds. While others call, too, it is narrow: one of the crowd begins at each turn of the event loop.
 
