@@ -58,6 +58,5 @@ def test_what_is_not_archived_is_not_restored(world: World) -> None:
     world("s3", "CreateBucket", Bucket=BUCKET)
     world("s3", "PutObject", Bucket=BUCKET, Key="k", Body=b"x", StorageClass="GLACIER_IR")
     assert world("s3", "GetObject", Bucket=BUCKET, Key="k")["Body"] == b"x"
-    with pytest.raises(ServiceError, match="Restore is not allowed for the object's current storage class") as told:
+    with pytest.raises(ServiceError, match="Restore is not allowed for the object's current storage class"):
         world("s3", "RestoreObject", Bucket=BUCKET, Key="k", RestoreRequest={"Days": 1})
-    assert told.value.members["StorageClass"] == "GLACIER_IR"

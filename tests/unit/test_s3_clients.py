@@ -153,6 +153,11 @@ def test_presigned_urls_read_and_write(client: Any, bucket: str, version: str) -
     s3 = client("s3", signature_version=version)
     params = {"Bucket": bucket, "Key": "p q"}
     url = s3.generate_presigned_url("put_object", params | {"ContentType": "text/y"})
+    other = urllib.request.Request(url, data=b"presigned", method="PUT", headers={"content-type": "text/z"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(other)
+    with refused.value as answer:
+        assert answer.code == 403
     request = urllib.request.Request(url, data=b"presigned", method="PUT", headers={"content-type": "text/y"})
     with urllib.request.urlopen(request) as put:
         assert put.status == 200

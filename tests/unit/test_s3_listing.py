@@ -85,6 +85,9 @@ def test_the_first_form_pages_by_marker(s3: Any) -> None:
 def test_start_after_skips(s3: Any) -> None:
     answer = s3("ListObjectsV2", StartAfter="b/x")
     assert (names(answer), answer["StartAfter"]) == (["b/y", "b0", "z", "é/1"], "b/x")
+    token = s3("ListObjectsV2", MaxKeys=1)["NextContinuationToken"]
+    answer = s3("ListObjectsV2", StartAfter="z", ContinuationToken=token)
+    assert ("StartAfter" in answer, "b/y" in names(answer)) == (False, True)
 
 
 def test_no_keys_asked_for_gives_none(s3: Any) -> None:

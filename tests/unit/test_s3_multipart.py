@@ -388,3 +388,15 @@ def test_the_parts_of_an_object_are_kept_from_the_collector_once_its_first_bytes
     read += next(body)
     assert os.stat(second).st_mtime > 0
     assert read + b"".join(body) == FIRST + SECOND
+
+
+@pytest.mark.parametrize(("given", "told"), [
+    ({"MaxParts": -1}, "Argument max-parts must be an integer between 0 and 2147483647"),
+    ({"MaxParts": 1 << 31}, "Provided max-parts not an integer or within integer range"),
+    ({"PartNumberMarker": -1}, "Argument part-number-marker must be an integer between 0 and 2147483647"),
+    ({"PartNumberMarker": 1 << 31}, "Provided part-number-marker not an integer or within integer range"),
+])  # fmt: skip
+def test_numbers_that_are_none_are_told_as_the_query_calls_them(s3: Any, given: dict[str, int], told: str) -> None:
+    upload = s3("CreateMultipartUpload", Key="k")["UploadId"]
+    with pytest.raises(ServiceError, match=f"^InvalidArgument: {told}"):
+        s3("ListParts", Key="k", UploadId=upload, **given)

@@ -300,6 +300,18 @@ def test_a_copy_onto_itself_must_change_something(s3: Any) -> None:
     s3("PutObject", Key="a", Body=b"x")
     with pytest.raises(ServiceError, match="illegal because it is trying to copy an object to itself"):
         s3("CopyObject", Key="a", CopySource=f"{BUCKET}/a")
+    with refused("InvalidStorageClass"):
+        s3("CopyObject", Key="a", CopySource=f"{BUCKET}/a", StorageClass="STANDARD2")
+
+
+def test_a_copy_onto_itself_may_change_the_encryption(s3: Any) -> None:
+    s3("PutObject", Key="a", Body=b"x", ServerSideEncryption="aws:kms")
+    assert s3("CopyObject", Key="a", CopySource=f"{BUCKET}/a")["ServerSideEncryption"] == "AES256"
+    with refused("InvalidRequest"):
+        s3("CopyObject", Key="a", CopySource=f"{BUCKET}/a")
+    default = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
+    s3("PutBucketEncryption", ServerSideEncryptionConfiguration=default)
+    s3("CopyObject", Key="a", CopySource=f"{BUCKET}/a")
 
 
 def test_a_copy_has_conditions_on_its_source(s3: Any) -> None:

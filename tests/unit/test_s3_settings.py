@@ -278,3 +278,25 @@ def test_grants_of_objects_come_by_name_header_or_body(s3: Any) -> None:
     ):
         with refused(code):
             s3("PutObjectAcl", Key="k", **given)
+
+
+@pytest.mark.parametrize(("operation", "params", "code"), [
+    ("GetObjectLockConfiguration", {}, "ObjectLockConfigurationNotFoundError"),
+    ("GetObjectRetention", {"Key": "k"}, "InvalidRequest"),
+    ("GetObjectLegalHold", {"Key": "k"}, "InvalidRequest"),
+    ("DeleteObject", {"Key": "k", "BypassGovernanceRetention": True}, "InvalidArgument"),
+])  # fmt: skip
+def test_a_bucket_without_object_lock_says_so(s3: Any, operation: str, params: dict[str, Any], code: str) -> None:
+    with refused(code):
+        s3(operation, **params)
+
+
+@pytest.mark.parametrize("rule", [
+    {"Transitions": [{"Days": 1}]},
+    {"Transitions": [{"StorageClass": "GLACIER"}]},
+    {"NoncurrentVersionTransitions": [{"StorageClass": "GLACIER"}]},
+    {"NoncurrentVersionTransitions": [{"NoncurrentDays": 30}]},
+])  # fmt: skip
+def test_a_transition_says_when_and_where_to(s3: Any, rule: dict[str, Any]) -> None:
+    with refused("MalformedXML"):
+        s3("PutBucketLifecycleConfiguration", LifecycleConfiguration={"Rules": [{"Status": "Enabled", "Filter": {}, **rule}]})

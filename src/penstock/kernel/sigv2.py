@@ -46,9 +46,9 @@ def read(request: Request) -> Address | None:
 
 
 def sign(request: Request, expires: str, secret: str) -> str:
-    """Gives the signature that the request must have."""
+    """Gives the signature that the request must have: what an address says beside the headers is signed, but for the body's type."""
     given = {name.lower(): unquote_plus(value) for name, value in _pairs(request.query)}
-    said = {name: value for name, value in given.items() if name.startswith(("x-amz-", "content-"))} | request.headers
+    said = {name: value for name, value in given.items() if name.startswith("x-amz-")} | request.headers
     custom = sorted((name, value) for name, value in said.items() if name.startswith("x-amz-"))
     lines = [request.method, said.get("content-md5", ""), said.get("content-type", ""), expires]
     lines += [f"{name}:{value.strip()}" for name, value in custom]

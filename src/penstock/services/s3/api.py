@@ -45,6 +45,11 @@ from penstock.services.s3.listing import (
     list_objects,
     list_objects_v2,
 )
+from penstock.services.s3.locks import (
+    get_object_legal_hold,
+    get_object_lock_configuration,
+    get_object_retention,
+)
 from penstock.services.s3.multipart import (
     abort_multipart_upload,
     complete_multipart_upload,
@@ -155,6 +160,9 @@ __all__ = [
     "get_object",
     "get_object_acl",
     "get_object_attributes",
+    "get_object_legal_hold",
+    "get_object_lock_configuration",
+    "get_object_retention",
     "get_object_tagging",
     "get_public_access_block",
     "head_bucket",

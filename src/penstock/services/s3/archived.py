@@ -30,8 +30,7 @@ def restore_object(call: Call) -> dict[str, Any]:
     if given.get("Type") or given.get("SelectParameters"):
         raise ServiceError("NotImplemented", state.UNIMPLEMENTED, 501)
     if _class_of(row) not in COLD:
-        told = "Restore is not allowed for the object's current storage class"
-        raise ServiceError("InvalidObjectState", told, 403, StorageClass=_class_of(row))
+        raise ServiceError("InvalidObjectState", "Restore is not allowed for the object's current storage class", 403)
     if int(given.get("Days") or 0) < 1:
         raise ServiceError("MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema")
     again = _is_restored(call, row)

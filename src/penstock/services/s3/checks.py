@@ -142,7 +142,12 @@ def lifecycle(call: Call, bucket: Document, value: dict[str, Any]) -> dict[str, 
             raise refused("At least one action needs to be specified in a rule")
         _check_expiration(rule.get("Expiration") or {})
         for transition in rule.get("Transitions") or []:
+            if "StorageClass" not in transition or ("Days" in transition) == ("Date" in transition):
+                raise malformed()
             _check_moment("Transition", transition, least=0)
+        for transition in rule.get("NoncurrentVersionTransitions") or []:
+            if not {"NoncurrentDays", "StorageClass"} <= set(transition):
+                raise malformed()
         _check_days("NoncurrentVersionExpiration", rule.get("NoncurrentVersionExpiration") or {}, "NoncurrentDays")
         _check_days(
             "AbortIncompleteMultipartUpload", rule.get("AbortIncompleteMultipartUpload") or {}, "DaysAfterInitiation"
@@ -257,7 +262,7 @@ def logging(call: Call, bucket: Document, value: dict[str, Any]) -> dict[str, An
         sentence = "The owner for the bucket to be logged and the target bucket must be the same."
     elif target.body["BucketRegion"] != bucket.body["BucketRegion"]:
         raise ServiceError(
-            "CrossLocationLoggingProhibited", "Cross S3 location logging not allowed.", 403,
+            "CrossLocationLoggingProhibitted", "Cross S3 location logging not allowed. ", 403,
             TargetBucketLocation=target.body["BucketRegion"],
         )  # fmt: skip
     if sentence:

@@ -8,7 +8,7 @@ from typing import Any
 from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
 from penstock.kernel.notices import notice
-from penstock.services.s3 import rules, state
+from penstock.services.s3 import locks, rules, state
 from penstock.store.records import Document, ObjectDelete, ObjectPut, ObjectRow, Seen
 
 MAX_KEYS = 1000
@@ -17,10 +17,11 @@ MAX_KEYS = 1000
 def delete_object(call: Call) -> dict[str, Any]:
     """Deletes an object; one that is not there is no error. In a bucket with versions it is hidden by a delete marker.
 
-    Raises: ServiceError PreconditionFailed, when IfMatch, IfMatchSize or IfMatchLastModifiedTime does not hold.
+    Raises: ServiceError InvalidArgument; PreconditionFailed, when IfMatch, IfMatchSize or IfMatchLastModifiedTime does not hold.
     """
     params = call.params
     bucket = state.writable_bucket(call)
+    locks.check_bypass(call)
     given = {
         "Key": params["Key"], "VersionId": params.get("VersionId"), "ETag": params.get("IfMatch"),
         "Size": params.get("IfMatchSize"), "LastModifiedTime": params.get("IfMatchLastModifiedTime"),
@@ -32,9 +33,10 @@ def delete_object(call: Call) -> dict[str, Any]:
 def delete_objects(call: Call) -> dict[str, Any]:
     """Deletes up to a thousand objects; a failure is told for each, and `Quiet` tells failures only.
 
-    Raises: ServiceError MalformedXML.
+    Raises: ServiceError MalformedXML, InvalidArgument.
     """
     bucket = state.writable_bucket(call)
+    locks.check_bypass(call)
     wanted = call.params["Delete"].get("Objects") or []
     if not 1 <= len(wanted) <= MAX_KEYS:
         sentence = "The XML you provided was not well-formed or did not validate against our published schema"

@@ -57,6 +57,11 @@ def _default(bucket: Document) -> tuple[str, str | None, bool]:
     )
 
 
+def changes(bucket: Document, row: ObjectRow) -> bool:
+    """Whether a copy of an object to itself has an encryption of its own: the bucket says which, or the object's is not the usual one."""
+    return MEMBER in (bucket.body.get("_settings") or {}) or row.meta.get("ServerSideEncryption", "AES256") != "AES256"
+
+
 def shown(row: ObjectRow) -> dict[str, Any]:
     """The encryption members of an answer: S3 encrypts everything, so it says so."""
     return of_meta(row.meta)

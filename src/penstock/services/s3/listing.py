@@ -16,13 +16,12 @@ def list_objects_v2(call: Call) -> dict[str, Any]:
     """Lists a bucket's objects in key order, with folders folded into common prefixes."""
     bucket = state.bucket_of(call)
     params = call.params
-    after = params.get("StartAfter") or ""
-    if (token := params.get("ContinuationToken")) is not None:
-        after = max(after, _place(token))
+    token = params.get("ContinuationToken")
+    after = (params.get("StartAfter") or "") if token is None else _place(token)
     page, size = _walk(call, bucket, after)
     contents = _contents(bucket, page, with_owner=bool(params.get("FetchOwner")))
     answer = _frame(call, bucket, page, size) | {"KeyCount": len(page.rows) + len(page.prefixes)}
-    for member in ("ContinuationToken", "StartAfter"):
+    for member in ("StartAfter",) if token is None else ("ContinuationToken",):
         if params.get(member):
             answer[member] = params[member]
     if page.next:
@@ -61,15 +60,29 @@ def list_object_versions(call: Call) -> dict[str, Any]:
     return _encoded(call, answer)
 
 
+NUMBERS = {"MaxKeys": "max-keys", "MaxParts": "max-parts", "MaxUploads": "max-uploads", "PartNumberMarker": "part-number-marker"}
+"""Numbers in a query, as they are called there."""
+MOST = 2_147_483_647
+
+
 def max_keys(params: dict[str, Any], member: str = "MaxKeys") -> int:
     """The size of a page that a call asks for, at most 1,000. Raises: ServiceError InvalidArgument."""
-    asked = params.get(member)
-    asked = rules.LIST_KEYS if asked is None else asked
-    if asked < 0:
-        name = member[0].lower() + member[1:]
-        sentence = f"Argument {name} must be an integer between 0 and 2147483647"
-        raise ServiceError("InvalidArgument", sentence, 400, ArgumentName=name, ArgumentValue=asked)
-    return min(int(asked), rules.LIST_KEYS)
+    return min(number(params, member, rules.LIST_KEYS), rules.LIST_KEYS)
+
+
+def number(params: dict[str, Any], member: str, default: int) -> int:
+    """A number of a query. Raises: ServiceError InvalidArgument."""
+    asked, name = params.get(member), NUMBERS[member]
+    if asked is None:
+        return default
+    if asked > MOST:
+        sentence = f"Provided {name} not an integer or within integer range"
+    elif asked < 0:
+        name = "maxKeys" if member == "MaxKeys" else name
+        sentence = f"Argument {name} must be an integer between 0 and {MOST}"
+    else:
+        return int(asked)
+    raise ServiceError("InvalidArgument", sentence, 400, ArgumentName=name, ArgumentValue=asked)
 
 
 def _walk(

@@ -49,14 +49,18 @@ def put_object(call: Call) -> dict[str, Any]:
 def said(call: Call, bucket: Document) -> dict[str, Any]:
     """The meta of a new object, as the call says it: headers, user metadata, tags, encryption, grants."""
     meta = state.meta_of(call.params) | encryption.chosen(call, bucket)
-    if (wanted := meta.get("StorageClass", "STANDARD")) not in STORAGE_CLASSES:
-        raise ServiceError("InvalidStorageClass", "The storage class you specified is not valid", StorageClassRequested=wanted)
+    _check_class(meta)
     rules.check_metadata(meta.get("Metadata") or {})
     if call.params.get("Tagging"):
         meta["_tags"] = rules.tags_of_query(call.params["Tagging"])
     if grants := acls.asked(call, bucket):
         meta["_acl"] = grants
     return meta
+
+
+def _check_class(meta: dict[str, Any]) -> None:
+    if (wanted := meta.get("StorageClass", "STANDARD")) not in STORAGE_CLASSES:
+        raise ServiceError("InvalidStorageClass", "The storage class you specified is not valid", StorageClassRequested=wanted)
 
 
 def new_row(call: Call, bucket: Document, key: str) -> ObjectRow:
@@ -220,6 +224,7 @@ GIVEN = ("StorageClass", "WebsiteRedirectLocation", "ServerSideEncryption", "SSE
 
 def _copied_meta(call: Call, bucket: Document, found: ObjectRow, replaced: bool) -> dict[str, Any]:
     given = state.meta_of(call.params) | encryption.chosen(call, bucket)
+    _check_class(given)
     if replaced:
         meta = given | {
             name: value for name, value in found.meta.items() if name.startswith("Checksum") or name in KEPT
@@ -251,7 +256,8 @@ def _refuse_copy(params: dict[str, Any], bucket: Document, found: ObjectRow, rep
         raise ServiceError("InvalidRequest", f"{sentence}{COPY_BYTES}")
     itself = (found.bucket, found.key) == (bucket.name, params["Key"]) and "versionId" not in params["CopySource"]
     changes = ("StorageClass", "WebsiteRedirectLocation", "ServerSideEncryption", "SSEKMSKeyId", "ChecksumAlgorithm")
-    if itself and not replaced and not any(params.get(name) for name in changes):
+    changed = any(params.get(name) for name in changes) or encryption.changes(bucket, found)
+    if itself and not replaced and not changed:
         sentence = (
             "This copy request is illegal because it is trying to copy an object to itself without changing the "
             "object's metadata, storage class, website redirect location or encryption attributes."

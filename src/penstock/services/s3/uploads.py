@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.kernel.call import Call, slow
 from penstock.services.s3 import rules, state
-from penstock.services.s3.listing import max_keys
+from penstock.services.s3.listing import max_keys, number
 from penstock.services.s3.multipart import find_upload
 from penstock.store.records import GLOBAL, Document, Query, UploadPart
 
@@ -19,7 +19,7 @@ def list_parts(call: Call) -> dict[str, Any]:
     """Lists the parts that an upload has so far. Raises: ServiceError NoSuchUpload."""
     bucket = state.bucket_of(call)
     upload = find_upload(call, bucket)
-    size, start = max_keys(call.params, "MaxParts"), int(call.params.get("PartNumberMarker") or 0)
+    size, start = max_keys(call.params, "MaxParts"), number(call.params, "PartNumberMarker", 0)
     found = call.app.store.upload_parts(upload.name, after=start, limit=size + 1)
     parts = [_part(part) for part in found[:size]]
     owner = state.owner_of(bucket.parent)
