@@ -280,3 +280,55 @@ def test_a_form_that_is_put_is_an_object(client: Any, bucket: str) -> None:
     url = s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "k"})
     urllib.request.urlopen(urllib.request.Request(url, data=b"Action=x", method="PUT")).close()
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"Action=x"
+
+
+def test_answers_have_the_status_and_type_of_s3(s3: Any, bucket: str) -> None:
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3:GetObjectAcl",
+              "Resource": f"arn:aws:s3:::{bucket}/*"}]}  # fmt: skip
+    answers = [
+        s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]}),
+        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy)),
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"}),
+    ]
+    assert [answer["ResponseMetadata"]["HTTPStatusCode"] for answer in answers] == [204, 204, 200]
+    assert s3.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"]["content-type"] == "application/xml"
+    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": []})
+    with pytest.raises(ClientError, match="NoSuchTagSet"):
+        s3.get_bucket_tagging(Bucket=bucket)
+
+
+def test_tags_of_the_system_are_refused_in_words_of_their_own(s3: Any, bucket: str) -> None:
+    with pytest.raises(ClientError, match="Your TagKey cannot be prefixed with aws:"):
+        s3.put_object(Bucket=bucket, Key="k", Tagging="aws:a=b")
+    with pytest.raises(ClientError, match="System tags cannot be added/updated by requester"):
+        s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": [{"Key": "aws:a", "Value": "b"}]})
+
+
+def test_a_delete_marker_is_no_object_for_any_method(s3: Any, bucket: str) -> None:
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    marker = {"Bucket": bucket, "Key": "k", "VersionId": s3.delete_object(Bucket=bucket, Key="k")["VersionId"]}
+    with pytest.raises(ClientError) as put:
+        s3.put_object_tagging(**marker, Tagging={"TagSet": []})
+    with pytest.raises(ClientError) as got:
+        s3.get_object_tagging(**marker)
+    assert [told.value.response["Error"]["Method"] for told in (put, got)] == ["PUT", "GET"]
+
+
+def test_a_page_of_versions_that_ends_with_a_folder_names_no_version(s3: Any, bucket: str) -> None:
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for key in ("a/1", "b", "c"):
+        s3.put_object(Bucket=bucket, Key=key)
+    page = s3.list_object_versions(Bucket=bucket, Delimiter="/", MaxKeys=1)
+    assert (page["NextKeyMarker"], "NextVersionIdMarker" in page) == ("a/", False)
+    page = s3.list_object_versions(Bucket=bucket, Delimiter="/", MaxKeys=1, KeyMarker="a/")
+    assert (page["NextKeyMarker"], page["NextVersionIdMarker"]) == ("b", page["Versions"][0]["VersionId"])
+
+
+def test_the_checksum_of_parts_is_told_without_their_number_among_the_attributes(s3: Any, bucket: str) -> None:
+    upload = {"Bucket": bucket, "Key": "k"}
+    upload["UploadId"] = s3.create_multipart_upload(**upload, ChecksumAlgorithm="SHA256")["UploadId"]
+    part = s3.upload_part(**upload, PartNumber=1, Body=b"x", ChecksumAlgorithm="SHA256")
+    parts = [{"PartNumber": 1, "ETag": part["ETag"], "ChecksumSHA256": part["ChecksumSHA256"]}]
+    made = s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+    shown = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["Checksum"])["Checksum"]
+    assert f"{shown['ChecksumSHA256']}-1" == made["ChecksumSHA256"]

@@ -97,7 +97,8 @@ def _grants(call: Call, bucket: Document) -> list[dict[str, Any]] | None:
 def head_bucket(call: Call) -> dict[str, Any]:
     """Tells that a bucket is there and may be used, and its region."""
     bucket = state.bucket_of(call)
-    return {"BucketRegion": bucket.body["BucketRegion"], "BucketArn": bucket.arn, "AccessPointAlias": False}
+    headers = {"content-type": "application/xml"}
+    return {"BucketRegion": bucket.body["BucketRegion"], "BucketArn": bucket.arn, "AccessPointAlias": False, "_headers": headers}
 
 
 def get_bucket_location(call: Call) -> dict[str, Any]:

@@ -87,9 +87,8 @@ def ownership(call: Call, bucket: Document, value: dict[str, Any]) -> dict[str, 
 
 
 def tagging(call: Call, bucket: Document, value: dict[str, Any]) -> dict[str, Any]:
-    """Takes at most fifty tags."""
-    rules.tags_of(value.get("TagSet") or [], 50)
-    return value
+    """Takes at most fifty tags; none is to have none."""
+    return value if rules.tags_of(value.get("TagSet") or [], 50) else {}
 
 
 # --- who may read and what happens when --------------------------------------------------------------------------------

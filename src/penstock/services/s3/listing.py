@@ -52,7 +52,8 @@ def list_object_versions(call: Call) -> dict[str, Any]:
     page, size = _walk(call, bucket, marker, version, versions=True)
     answer = _frame(call, bucket, page, size) | {"KeyMarker": marker, "VersionIdMarker": version}
     if page.next:
-        answer["NextKeyMarker"], answer["NextVersionIdMarker"] = page.next, page.next_version
+        answer["NextKeyMarker"] = page.next
+        answer |= {"NextVersionIdMarker": page.next_version} if page.next_version else {}  # none behind a common prefix
     owner = state.owner_of(bucket.parent)
     shown = [(row.marker, _version(row, owner)) for row in page.rows]
     answer["Versions"] = [entry for gone, entry in shown if not gone]

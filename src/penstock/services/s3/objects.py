@@ -186,7 +186,7 @@ def open_source(call: Call) -> tuple[Document, ObjectRow]:
     source = state.open_bucket(call, name, call.params.get("ExpectedSourceBucketOwner"))
     row = state.row_of(call, source, key, version_id)
     if fault := rules.Conditions.of(call.params, "CopySourceIf").fault(row.etag, row.modified):
-        raise rules.unmet(f"x-amz-copy-source-{fault[1].lower()}")
+        raise rules.unmet(f"x-amz-copy-source-{fault[1]}")
     archived.check_copy(call, row)
     return source, row
 

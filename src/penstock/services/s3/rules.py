@@ -278,7 +278,8 @@ def tags_of(pairs: Sequence[Mapping[str, str]], limit: int) -> dict[str, str]:
         if len(value) > 256:
             raise ServiceError("InvalidTag", "The TagValue you have provided is invalid", TagKey=key, TagValue=value)
         if key.startswith("aws:"):
-            raise ServiceError("InvalidTag", "System tags cannot be added/updated by requester", TagKey=key)
+            of_object, of_bucket = "Your TagKey cannot be prefixed with aws:", "System tags cannot be added/updated by requester"
+            raise ServiceError("InvalidTag", of_object if limit == 10 else of_bucket, TagKey=key)
     return tags
 
 

@@ -28,6 +28,7 @@ class Setting:
         flat: Get answers the value's members instead of the value under `member`.
         default: what a bucket has before anybody puts or deletes it.
         check: gives what is kept of a value, or raises what S3 says of it.
+        status: of Put's answer.
     """
 
     member: str
@@ -35,8 +36,9 @@ class Setting:
     flat: bool = False
     default: Any = field(default_factory=dict)
     check: checks.Check | None = None
+    status: int = 200
 
-    def put(self, call: Call) -> None:
+    def put(self, call: Call) -> dict[str, Any]:
         """Keeps the setting.
 
         Raises: ServiceError (MalformedXML) where there is none: the model does not demand all of them.
@@ -49,6 +51,7 @@ class Setting:
             value = self.check(call, bucket, value)
         bucket.body.setdefault("_settings", {})[self.member] = value
         call.put(bucket)
+        return {"_status": self.status}
 
     def get(self, call: Call) -> dict[str, Any]:
         """Shows the setting. Raises: ServiceError `missing`."""
@@ -87,7 +90,7 @@ def _blocks(call: Call, bucket: Document, value: dict[str, Any]) -> dict[str, An
 
 
 POLICY = Setting(
-    "Policy", ("NoSuchBucketPolicy", "The bucket policy does not exist"), default="", check=policies.check_policy
+    "Policy", ("NoSuchBucketPolicy", "The bucket policy does not exist"), default="", check=policies.check_policy, status=204
 )
 CORS = Setting(
     "CORSConfiguration", ("NoSuchCORSConfiguration", "The CORS configuration does not exist"), flat=True,
@@ -120,7 +123,7 @@ REPLICATION = Setting(
     "ReplicationConfiguration",
     ("ReplicationConfigurationNotFoundError", "The replication configuration was not found"), check=checks.replication,
 )  # fmt: skip
-TAGGING = Setting("Tagging", ("NoSuchTagSet", "The TagSet does not exist"), flat=True, check=checks.tagging)
+TAGGING = Setting("Tagging", ("NoSuchTagSet", "The TagSet does not exist"), flat=True, check=checks.tagging, status=204)
 VERSIONING = Setting("VersioningConfiguration", flat=True, check=checks.versioning)
 NOTIFICATION = Setting("NotificationConfiguration", flat=True, check=checks.notification)
 LOGGING = Setting("BucketLoggingStatus", flat=True, check=checks.logging)

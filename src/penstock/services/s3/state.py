@@ -84,7 +84,8 @@ def row_of(call: Call, bucket: Document, key: str, version_id: str | None) -> Ob
         if version_id is None:
             raise no_such_key(key, _headers=told)
         sentence = "The specified method is not allowed against this resource."
-        known = {"Method": "GET", "ResourceType": "DeleteMarker"}
+        method = next((word for word in ("Put", "Delete") if call.operation.startswith(word)), "Get").upper()
+        known = {"Method": method, "ResourceType": "DeleteMarker"}
         raise ServiceError("MethodNotAllowed", sentence, 405, **known, _headers=told | {"allow": "DELETE"})
     return row
 

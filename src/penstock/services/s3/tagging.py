@@ -50,7 +50,7 @@ def get_object_attributes(call: Call) -> dict[str, Any]:
     if "ETag" in asked:
         shown["ETag"] = row.etag
     if "Checksum" in asked and "ChecksumType" in row.meta:
-        shown["Checksum"] = {name: value for name, value in row.meta.items() if name.startswith("Checksum")}
+        shown["Checksum"] = {name: value.partition("-")[0] for name, value in row.meta.items() if name.startswith("Checksum")}
     if "ObjectParts" in asked and "-" in row.etag:
         shown["ObjectParts"] = _parts(call, row)
     if "StorageClass" in asked:
