@@ -19,7 +19,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 
-from penstock import cli, server
+from penstock import Refused, cli, server
 from penstock.cli import checks, costs, dag, demo, executions, family, faults, images, logs, pipelines, plan, world
 from penstock.cli.clients import Unanswered
 from penstock.cli.screen import screen
@@ -355,3 +355,48 @@ def test_a_warm_worker_is_no_job_that_goes_on(tmp_path: Path, monkeypatch: pytes
         RunFolder(tmp_path / "runs" / name).create(Order(RunSpec(name=name, share=share), Setup(bwrap=""), 1))
     monkeypatch.setattr(family, "goes_on", lambda _: True)
     assert family.runs_that_go_on(Settings(data=tmp_path)) == 1
+
+
+class Listed:
+    """Stands for the clients: pipelines by name, and when they were written."""
+
+    def __init__(self, **pipelines: float):
+        self.pipelines = pipelines
+
+    def every(self, service: str, operation: str) -> list[dict[str, Any]]:
+        assert (service, operation) == ("sagemaker", "list_pipelines")
+        return [{"PipelineName": name, "LastModifiedTime": datetime.fromtimestamp(at, UTC)} for name, at in self.pipelines.items()]
+
+
+@pytest.mark.parametrize(
+    ("there", "text", "found"),
+    [
+        ({"old": 1, "new": 9}, "", "new"),
+        ({"mine": 1, "mine-too": 1}, 'create_pipeline(PipelineName="mine")', "mine"),
+    ],
+)
+def test_a_script_that_changes_no_pipeline_means_the_one_that_it_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], there: dict[str, float], text: str, found: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    clients: Any = Listed(**there)
+    assert pipelines.only_upserted(clients, 5.0, script) == found
+    assert ("changed no pipeline" in capsys.readouterr().err) is (found == "mine")
+
+
+@pytest.mark.parametrize(
+    ("there", "text", "told"),
+    [
+        ({"mine": 1, "other": 1}, "mine, other", "--pipeline: mine, other"),
+        ({"mine": 1}, "nothing", "--pipeline: mine"),
+        ({}, "nothing", "started none.$"),
+        ({"a": 9, "b": 9}, "", "upserted a, b"),
+    ],
+)
+def test_which_pipeline_is_meant_is_asked_where_it_is_not_plain(tmp_path: Path, there: dict[str, float], text: str, told: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    clients: Any = Listed(**there)
+    with pytest.raises(Refused, match=told):
+        pipelines.only_upserted(clients, 5.0, script)

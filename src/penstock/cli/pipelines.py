@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from penstock import Refused
 from penstock.cli import costs, dag, world
@@ -134,22 +135,27 @@ def started(clients: Clients, since: float, pipeline: str | None) -> list[str]:
 
 
 def only_upserted(clients: Clients, since: float, script: Path) -> str:
-    """The one pipeline that was written since a moment.
+    """The one pipeline that was written since a moment; where a script changed none, the one that is there and that it names.
 
     Raises: Refused when it is none or several.
     """
-    names = [
-        p["PipelineName"]
-        for p in clients.every("sagemaker", "list_pipelines")
-        if p["LastModifiedTime"].timestamp() >= since
-    ]
-    if not names:
-        there = ", ".join(sorted(p["PipelineName"] for p in clients.every("sagemaker", "list_pipelines")))
-        hint = f" A create with a token that was used before changes nothing; name a pipeline that is there with --pipeline: {there}."
-        raise Refused(f"{script} upserted no pipeline and started none.{hint if there else ''}")
+    listed = list(clients.every("sagemaker", "list_pipelines"))
+    names = sorted(p["PipelineName"] for p in listed if p["LastModifiedTime"].timestamp() >= since)
     if len(names) > 1:
-        raise Refused(f"{script} upserted {', '.join(sorted(names))}: name one with --pipeline.")
-    return str(names[0])
+        raise Refused(f"{script} upserted {', '.join(names)}: name one with --pipeline.")
+    return str(names[0]) if names else _named(sorted(p["PipelineName"] for p in listed), script)
+
+
+def _named(there: list[str], script: Path) -> str:
+    """The one pipeline that a script names, which changed none: its create had a token that was used before, say."""
+    text = script.read_text(errors="replace")
+    named = [name for name in there if re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)]
+    if len(named) == 1:
+        told = f"{script} changed no pipeline (a create with a token that was used before changes nothing): {named[0]}, as it is there."
+        Console(stderr=True).print(f"[yellow]{escape(told)}[/yellow]", soft_wrap=True)
+        return named[0]
+    hint = f" Name one that is there with --pipeline: {', '.join(there)}." if there else ""
+    raise Refused(f"{script} upserted no pipeline and started none.{hint}")
 
 
 def start(clients: Clients, name: str, parameters: list[dict[str, str]]) -> str:
