@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from penstock.runs.images import LocalImages
 from penstock.runs.images.built import Built
 from penstock.services.ecr.state import REMOVAL
 from penstock.store.records import Query, Stale
+from tests.refusals import code_of
 
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": []})
 LIFECYCLE = json.dumps(
@@ -28,12 +28,6 @@ LIFECYCLE = json.dumps(
         ]
     }
 )
-
-
-def refused(operation: Any, **params: Any) -> str:
-    with pytest.raises(ClientError) as fault:
-        operation(**params)
-    return str(fault.value.response["Error"]["Code"])
 
 
 @pytest.fixture
@@ -63,7 +57,7 @@ def test_a_repository_is_described_as_ecr_describes_it(client: Any, ecr: Any) ->
     assert made["imageScanningConfiguration"] == {"scanOnPush": True}
     assert ecr.describe_repositories(repositoryNames=["team/own"])["repositories"] == [made]
     assert ecr.list_tags_for_resource(resourceArn=made["repositoryArn"])["tags"] == [{"Key": "k", "Value": "v"}]
-    assert refused(ecr.create_repository, repositoryName="team/own") == "RepositoryAlreadyExistsException"
+    assert code_of(ecr.create_repository, repositoryName="team/own") == "RepositoryAlreadyExistsException"
 
 
 def test_a_repository_that_is_not_there_is_not_found(client: Any, ecr: Any) -> None:
@@ -74,10 +68,10 @@ def test_a_repository_that_is_not_there_is_not_found(client: Any, ecr: Any) -> N
         "get_lifecycle_policy",
         "get_repository_policy",
     ):
-        assert refused(getattr(ecr, name), repositoryName="none") == "RepositoryNotFoundException"
-    assert refused(ecr.describe_repositories, repositoryNames=["none"]) == "RepositoryNotFoundException"
+        assert code_of(getattr(ecr, name), repositoryName="none") == "RepositoryNotFoundException"
+    assert code_of(ecr.describe_repositories, repositoryNames=["none"]) == "RepositoryNotFoundException"
     ecr.create_repository(repositoryName="mine")
-    elsewhere = refused(ecr.describe_repositories, registryId="999999999999", repositoryNames=["mine"])
+    elsewhere = code_of(ecr.describe_repositories, registryId="999999999999", repositoryNames=["mine"])
     assert elsewhere == "RepositoryNotFoundException"
 
 
@@ -91,24 +85,24 @@ def test_repositories_are_listed_by_name_in_pages(ecr: Any) -> None:
 
 def test_policies_are_kept_shown_and_deleted(ecr: Any) -> None:
     ecr.create_repository(repositoryName="own")
-    assert refused(ecr.get_lifecycle_policy, repositoryName="own") == "LifecyclePolicyNotFoundException"
+    assert code_of(ecr.get_lifecycle_policy, repositoryName="own") == "LifecyclePolicyNotFoundException"
     assert (
-        refused(ecr.put_lifecycle_policy, repositoryName="own", lifecyclePolicyText="{" * 100)
+        code_of(ecr.put_lifecycle_policy, repositoryName="own", lifecyclePolicyText="{" * 100)
         == "InvalidParameterException"
     )
     deep = "[" * 10_000  # the model's longest
-    assert refused(ecr.put_lifecycle_policy, repositoryName="own", lifecyclePolicyText=deep) == "InvalidParameterException"
-    assert refused(ecr.set_repository_policy, repositoryName="own", policyText=deep) == "InvalidParameterException"
+    assert code_of(ecr.put_lifecycle_policy, repositoryName="own", lifecyclePolicyText=deep) == "InvalidParameterException"
+    assert code_of(ecr.set_repository_policy, repositoryName="own", policyText=deep) == "InvalidParameterException"
     ecr.put_lifecycle_policy(repositoryName="own", lifecyclePolicyText=LIFECYCLE)
     kept = ecr.get_lifecycle_policy(repositoryName="own")
     assert kept["lifecyclePolicyText"] == LIFECYCLE
     gone = ecr.delete_lifecycle_policy(repositoryName="own")
     assert (gone["lifecyclePolicyText"], gone["lastEvaluatedAt"]) == (LIFECYCLE, kept["lastEvaluatedAt"])
-    assert refused(ecr.delete_lifecycle_policy, repositoryName="own") == "LifecyclePolicyNotFoundException"
-    assert refused(ecr.get_repository_policy, repositoryName="own") == "RepositoryPolicyNotFoundException"
+    assert code_of(ecr.delete_lifecycle_policy, repositoryName="own") == "LifecyclePolicyNotFoundException"
+    assert code_of(ecr.get_repository_policy, repositoryName="own") == "RepositoryPolicyNotFoundException"
     vague = json.dumps({"Statement": [{"Effect": "Allow", "Action": "ecr:*"}]})
-    assert refused(ecr.set_repository_policy, repositoryName="own", policyText=vague) == "InvalidParameterException"
-    assert refused(ecr.list_tags_for_resource, resourceArn="own") == "InvalidParameterException"
+    assert code_of(ecr.set_repository_policy, repositoryName="own", policyText=vague) == "InvalidParameterException"
+    assert code_of(ecr.list_tags_for_resource, resourceArn="own") == "InvalidParameterException"
     ecr.set_repository_policy(repositoryName="own", policyText=POLICY)
     assert ecr.get_repository_policy(repositoryName="own")["policyText"] == POLICY
     assert ecr.delete_repository_policy(repositoryName="own")["policyText"] == POLICY
@@ -141,7 +135,7 @@ def test_images_that_were_built_here_are_in_their_repository(images: LocalImages
     assert shown["1",]["imageSizeInBytes"] == 9
     [one] = ecr.describe_images(repositoryName="own", imageIds=[{"imageTag": "1"}])["imageDetails"]
     assert one["imageDigest"] == shown["1",]["imageDigest"]
-    assert refused(ecr.describe_images, repositoryName="own", imageIds=[{"imageTag": "9"}]) == "ImageNotFoundException"
+    assert code_of(ecr.describe_images, repositoryName="own", imageIds=[{"imageTag": "9"}]) == "ImageNotFoundException"
     ecr.create_repository(repositoryName="other")
     assert ecr.list_images(repositoryName="other")["imageIds"] == []
 
@@ -160,7 +154,7 @@ def test_a_deleted_image_is_known_no_more(images: LocalImages, client: Any, ecr:
     assert [one["imageTag"] for one in answer["imageIds"]] == ["1"]
     assert [one["failureCode"] for one in answer["failures"]] == ["ImageNotFound"]
     assert images.shelf.find(f"{client.account}.dkr.ecr.us-east-1.amazonaws.com/own:1") is None
-    assert refused(ecr.delete_repository, repositoryName="own") == "RepositoryNotEmptyException"
+    assert code_of(ecr.delete_repository, repositoryName="own") == "RepositoryNotEmptyException"
 
 
 def test_a_repositorys_images_go_after_it_is_deleted_but_for_those_built_anew(

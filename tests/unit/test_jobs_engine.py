@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from penstock.runs.base import Environment, ImageError, Result, RunSpec, RunStat
 from penstock.services.sagemaker import faults, jobs, nouns, specs
 from penstock.store.records import Change, Document, Ref
 from tests.conftest import World
+from tests.refusals import refusal
 
 BUCKET = "data"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerExecutionRole"
@@ -174,12 +174,6 @@ def channel(name: str, prefix: str, **more: Any) -> dict[str, Any]:
 
 def files(inputs: list[Any]) -> dict[str, bytes]:
     return {given.target: given.data for given in inputs if given.data is not None}
-
-
-def refusal(call: Callable[[], Any]) -> tuple[str, str]:
-    with pytest.raises(ServiceError) as caught:
-        call()
-    return caught.value.code, caught.value.message
 
 
 SCRIPT = {

@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from penstock.services.kms import engine, rules
 from tests.conftest import Boto, World
-
-
-def refused(operation: Any, **params: Any) -> str:
-    with pytest.raises(ClientError) as fault:
-        operation(**params)
-    return str(fault.value.response["Error"]["Code"])
+from tests.refusals import code_of
 
 
 @pytest.fixture
@@ -33,12 +27,12 @@ def test_what_a_key_encrypts_it_decrypts_with_the_same_context_only(kms: Any, ke
     assert b"secret" not in sealed["CiphertextBlob"]
     opened = kms.decrypt(CiphertextBlob=sealed["CiphertextBlob"], EncryptionContext=dict(reversed(context.items())))
     assert (opened["Plaintext"], opened["KeyId"]) == (b"secret", sealed["KeyId"])
-    assert refused(kms.decrypt, CiphertextBlob=sealed["CiphertextBlob"]) == "InvalidCiphertextException"
+    assert code_of(kms.decrypt, CiphertextBlob=sealed["CiphertextBlob"]) == "InvalidCiphertextException"
     changed = sealed["CiphertextBlob"][:-1] + bytes([sealed["CiphertextBlob"][-1] ^ 1])
-    assert refused(kms.decrypt, CiphertextBlob=changed, EncryptionContext=context) == "InvalidCiphertextException"
+    assert code_of(kms.decrypt, CiphertextBlob=changed, EncryptionContext=context) == "InvalidCiphertextException"
     other = kms.create_key()["KeyMetadata"]["KeyId"]
     wrong = {"CiphertextBlob": sealed["CiphertextBlob"], "EncryptionContext": context, "KeyId": other}
-    assert refused(kms.decrypt, **wrong) == "IncorrectKeyException"
+    assert code_of(kms.decrypt, **wrong) == "IncorrectKeyException"
 
 
 def test_a_data_key_is_what_its_ciphertext_holds(kms: Any, key: str) -> None:
@@ -48,7 +42,7 @@ def test_a_data_key_is_what_its_ciphertext_holds(kms: Any, key: str) -> None:
     bare = kms.generate_data_key_without_plaintext(KeyId=key, NumberOfBytes=7)
     assert "Plaintext" not in bare
     assert len(kms.decrypt(CiphertextBlob=bare["CiphertextBlob"])["Plaintext"]) == 7
-    assert refused(kms.generate_data_key, KeyId=key) == "ValidationException"
+    assert code_of(kms.generate_data_key, KeyId=key) == "ValidationException"
 
 
 def test_re_encrypting_moves_a_secret_to_another_key(kms: Any, key: str) -> None:
@@ -62,29 +56,29 @@ def test_re_encrypting_moves_a_secret_to_another_key(kms: Any, key: str) -> None
 def test_a_disabled_key_serves_nobody_until_it_is_enabled(kms: Any, key: str) -> None:
     sealed = kms.encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"]
     kms.disable_key(KeyId=key)
-    assert refused(kms.encrypt, KeyId=key, Plaintext=b"x") == "DisabledException"
-    assert refused(kms.decrypt, CiphertextBlob=sealed) == "DisabledException"
+    assert code_of(kms.encrypt, KeyId=key, Plaintext=b"x") == "DisabledException"
+    assert code_of(kms.decrypt, CiphertextBlob=sealed) == "DisabledException"
     kms.enable_key(KeyId=key)
     assert kms.decrypt(CiphertextBlob=sealed)["Plaintext"] == b"x"
 
 
 def test_a_key_is_found_by_its_aliases(kms: Any, key: str) -> None:
     kms.create_alias(AliasName="alias/a", TargetKeyId=key)
-    assert refused(kms.create_alias, AliasName="alias/a", TargetKeyId=key) == "AlreadyExistsException"
+    assert code_of(kms.create_alias, AliasName="alias/a", TargetKeyId=key) == "AlreadyExistsException"
     assert kms.describe_key(KeyId="alias/a")["KeyMetadata"]["KeyId"] == key
     other = kms.create_key()["KeyMetadata"]["KeyId"]
     kms.update_alias(AliasName="alias/a", TargetKeyId=other)
     assert [one["AliasName"] for one in kms.list_aliases(KeyId=other)["Aliases"]] == ["alias/a"]
     assert kms.list_aliases(KeyId=key)["Aliases"] == []
     kms.delete_alias(AliasName="alias/a")
-    assert refused(kms.describe_key, KeyId="alias/a") == "NotFoundException"
+    assert code_of(kms.describe_key, KeyId="alias/a") == "NotFoundException"
 
 
 def test_policies_tags_and_rotation_are_kept(kms: Any, key: str) -> None:
     assert '"kms:*"' in kms.get_key_policy(KeyId=key)["Policy"]
     kms.put_key_policy(KeyId=key, PolicyName="default", Policy='{"Statement": []}')
     assert kms.get_key_policy(KeyId=key, PolicyName="default")["Policy"] == '{"Statement": []}'
-    assert refused(kms.put_key_policy, KeyId=key, Policy="{") == "MalformedPolicyDocumentException"
+    assert code_of(kms.put_key_policy, KeyId=key, Policy="{") == "MalformedPolicyDocumentException"
     kms.tag_resource(KeyId=key, Tags=[{"TagKey": "a", "TagValue": "1"}, {"TagKey": "b", "TagValue": "2"}])
     kms.untag_resource(KeyId=key, TagKeys=["a"])
     assert kms.list_resource_tags(KeyId=key)["Tags"] == [{"TagKey": "b", "TagValue": "2"}]
@@ -120,12 +114,12 @@ def test_another_accounts_key_is_not_there(kms: Any, house: Any) -> None:
     theirs = other("kms").create_key()["KeyMetadata"]
     sealed = other("kms").encrypt(KeyId=theirs["KeyId"], Plaintext=b"x")["CiphertextBlob"]
     other.close()
-    assert refused(kms.describe_key, KeyId=theirs["Arn"]) == "NotFoundException"
-    assert refused(kms.decrypt, CiphertextBlob=sealed) == "InvalidCiphertextException"
+    assert code_of(kms.describe_key, KeyId=theirs["Arn"]) == "NotFoundException"
+    assert code_of(kms.decrypt, CiphertextBlob=sealed) == "InvalidCiphertextException"
 
 
 def test_kinds_of_keys_that_are_not_served_are_told(kms: Any) -> None:
-    assert refused(kms.create_key, KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY") == "NotImplemented"
+    assert code_of(kms.create_key, KeySpec="RSA_2048", KeyUsage="SIGN_VERIFY") == "NotImplemented"
 
 
 def test_a_key_is_deleted_when_its_owner_has_waited(world: World) -> None:

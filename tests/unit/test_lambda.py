@@ -20,10 +20,10 @@ from penstock.containers.penstock_lambda.host import unpack
 from penstock.functions.base import Gone, Outcome
 from penstock.kernel import invocations
 from penstock.kernel.clock import FakeClock
-from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_ import archives, rules
 from penstock.store.records import Document, Query
 from tests.conftest import Boto, House, World
+from tests.refusals import refusal
 
 CODE = "def handler(event, context):\n    return event\n"
 
@@ -75,12 +75,6 @@ class Lambda:
 @pytest.fixture
 def lam(world: World) -> Lambda:
     return Lambda(world)
-
-
-def refusal(act: Any) -> tuple[str, str]:
-    with pytest.raises(ServiceError) as told:
-        act()
-    return told.value.code, told.value.message
 
 
 def test_a_function_is_shown_with_its_defaults_and_pending(lam: Lambda) -> None:

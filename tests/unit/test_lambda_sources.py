@@ -10,11 +10,11 @@ import pytest
 from penstock.functions.base import THROTTLED, Outcome
 from penstock.kernel import invocations
 from penstock.kernel.clock import FakeClock
-from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_.sources.batches import KIND
 from penstock.services.lambda_.sources.engine import succeeded
 from penstock.store.records import Change, Document, Query
 from tests.conftest import World
+from tests.refusals import refusal
 from tests.unit.test_lambda import Dispatched, Lambda
 
 
@@ -79,12 +79,6 @@ class Mapped:
 @pytest.fixture
 def mapped(world: World) -> Mapped:
     return Mapped(world)
-
-
-def refusal(act: Any) -> tuple[str, str]:
-    with pytest.raises(ServiceError) as told:
-        act()
-    return told.value.code, told.value.message
 
 
 def test_messages_come_to_the_function_as_aws_writes_them_and_are_deleted(mapped: Mapped) -> None:

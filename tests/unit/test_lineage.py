@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker.experiments.state import COMPONENT
 from penstock.services.sagemaker.lineage import entities
 from penstock.services.sagemaker.lineage.state import FORGOTTEN
@@ -16,6 +15,7 @@ from penstock.services.sagemaker.pipelines import bills
 from penstock.services.sagemaker.pipelines.state import ENDED, EXECUTION
 from penstock.store.records import Change, Document, Query
 from tests.conftest import World
+from tests.refusals import refusal
 from tests.unit.test_pipeline_cache import BUCKET, channel, put, training
 from tests.unit.test_pipeline_engine import Works, count_reads, pipeline, processing, works
 
@@ -26,12 +26,6 @@ Ask = Callable[..., dict[str, Any]]
 @pytest.fixture
 def ask(world: World) -> Ask:
     return lambda operation, **params: world("sagemaker", operation, **params)
-
-
-def refused(call: Callable[[], Any]) -> tuple[str, str]:
-    with pytest.raises(ServiceError) as caught:
-        call()
-    return caught.value.code, caught.value.message
 
 
 def make(ask: Ask, name: str, kind: str = "DataSet") -> str:
@@ -56,7 +50,7 @@ def test_what_is_named_is_made_changed_listed_and_deleted(ask: Ask, noun: str) -
     given = {f"{noun}Name": "one", f"{noun}Type": "Made", "Source": source, "Properties": {"a": "1", "b": "2"}}
     arn = ask(f"Create{noun}", **given)[f"{noun}Arn"]
     assert arn.endswith(f"{noun.lower()}/one")
-    code, told = refused(lambda: ask(f"Create{noun}", **given))
+    code, told = refusal(lambda: ask(f"Create{noun}", **given))
     assert (code, "already exists" in told) == ("ValidationException", True)
     ask(f"Update{noun}", **{f"{noun}Name": "one", "Description": "d", "Properties": {"a": "3"}, "PropertiesToRemove": ["b"]})
     shown = ask(f"Describe{noun}", **{f"{noun}Name": "one"})
@@ -64,7 +58,7 @@ def test_what_is_named_is_made_changed_listed_and_deleted(ask: Ask, noun: str) -
     assert [each[f"{noun}Arn"] for each in ask(f"List{noun}s", SourceUri="s3://b/x")[f"{noun}Summaries"]] == [arn]
     assert ask(f"List{noun}s", **{f"{noun}Type": "Other"})[f"{noun}Summaries"] == []
     assert ask(f"Delete{noun}", **{f"{noun}Name": "one"}) == {f"{noun}Arn": arn}
-    assert refused(lambda: ask(f"Describe{noun}", **{f"{noun}Name": "one"})) == (
+    assert refusal(lambda: ask(f"Describe{noun}", **{f"{noun}Name": "one"})) == (
         "ResourceNotFound", f"{noun} '{arn}' does not exist.",
     )  # fmt: skip
 
@@ -74,8 +68,8 @@ def test_there_is_one_artifact_for_a_source(ask: Ask) -> None:
     assert (first == again, first == other) == (True, False)
     assert [each["ArtifactArn"] for each in ask("ListArtifacts", SourceUri="s3://b/a")["ArtifactSummaries"]] == [first]
     assert ask("DeleteArtifact", Source={"SourceUri": "s3://b/a"}) == {"ArtifactArn": first}
-    assert refused(lambda: ask("DescribeArtifact", ArtifactArn=first))[0] == "ResourceNotFound"
-    assert refused(lambda: ask("DeleteArtifact"))[0] == "ValidationException"
+    assert refusal(lambda: ask("DescribeArtifact", ArtifactArn=first))[0] == "ResourceNotFound"
+    assert refusal(lambda: ask("DeleteArtifact"))[0] == "ValidationException"
 
 
 def test_associations_are_listed_by_either_end_and_go_with_what_they_associate(ask: Ask) -> None:
@@ -88,7 +82,7 @@ def test_associations_are_listed_by_either_end_and_go_with_what_they_associate(a
     assert [each["SourceArn"] for each in ask("ListAssociations", DestinationArn=c)["AssociationSummaries"]] == [b]
     assert ask("ListAssociations", DestinationType="Image")["AssociationSummaries"] == []
     assert ask("DeleteAssociation", SourceArn=a, DestinationArn=b) == {"SourceArn": a, "DestinationArn": b}
-    assert refused(lambda: ask("DeleteAssociation", SourceArn=a, DestinationArn=b))[0] == "ResourceNotFound"
+    assert refusal(lambda: ask("DeleteAssociation", SourceArn=a, DestinationArn=b))[0] == "ResourceNotFound"
     ask("DeleteArtifact", ArtifactArn=b)
     assert ask("ListAssociations")["AssociationSummaries"] == []
 
@@ -138,7 +132,7 @@ def test_the_associations_of_a_deleted_entity_go_slice_by_slice_and_those_of_its
 def test_what_is_not_there_cannot_be_associated(ask: Ask) -> None:
     a = make(ask, "a")
     absent = a[:-4] + "0000"
-    assert refused(lambda: chain(ask, a, absent)) == ("ResourceNotFound", f"The lineage entity '{absent}' does not exist.")
+    assert refusal(lambda: chain(ask, a, absent)) == ("ResourceNotFound", f"The lineage entity '{absent}' does not exist.")
 
 
 # --- queries
@@ -167,8 +161,8 @@ def test_a_query_keeps_what_its_filters_want(ask: Ask) -> None:
     assert ask("QueryLineage", StartArns=[a], Filters={"LineageTypes": ["Action"]})["Vertices"] == []
     assert ask("QueryLineage", StartArns=[a], Filters={"Properties": {"x": "1"}})["Vertices"] == []
     assert ask("QueryLineage", StartArns=[a], Filters={"CreatedBefore": 1.0})["Vertices"] == []
-    assert refused(lambda: ask("QueryLineage", StartArns=[a[:-4] + "0000"]))[0] == "ResourceNotFound"
-    assert refused(lambda: ask("QueryLineage"))[0] == "ValidationException"
+    assert refusal(lambda: ask("QueryLineage", StartArns=[a[:-4] + "0000"]))[0] == "ResourceNotFound"
+    assert refusal(lambda: ask("QueryLineage"))[0] == "ValidationException"
 
 
 def test_a_query_is_paged(ask: Ask) -> None:
@@ -309,5 +303,5 @@ def test_a_lineage_step_that_cannot_make_all_makes_nothing(works: Works) -> None
     told = works.steps(arn)["Record"]["FailureReason"]
     assert told == "ClientError: The Context 'nowhere' is none of the step's own; one that is there already is named by its Arn."
     assert works("ListArtifacts")["ArtifactSummaries"] == []
-    code, told = refused(lambda: works.create(pipeline(recorded(Models=[])), "Wrong"))
+    code, told = refusal(lambda: works.create(pipeline(recorded(Models=[])), "Wrong"))
     assert (code, "must be some of Actions, Artifacts, Associations, Contexts" in told) == ("ValidationException", True)

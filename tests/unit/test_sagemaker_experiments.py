@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from penstock.services.sagemaker.experiments.links import summary
 from penstock.store.records import Change, Points
-
-
-def refused(operation: Any, **params: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as fault:
-        operation(**params)
-    return fault.value.response["Error"]["Code"], fault.value.response["Error"]["Message"]
+from tests.refusals import refused
 
 
 @pytest.fixture

@@ -7,14 +7,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.refusals import refused
+
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 CONTAINER = {"Image": IMAGE, "ModelDataUrl": "s3://bucket/model.tar.gz", "Environment": {"A": "1"}}
-
-
-def refused(operation: Any, **params: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as fault:
-        operation(**params)
-    return fault.value.response["Error"]["Code"], fault.value.response["Error"]["Message"]
 
 
 def make_model(client: Any, name: str = "m", **more: Any) -> str:

@@ -7,21 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from penstock.services.sagemaker.registry import rules
+from tests.refusals import refused
 
 SPECIFICATION = {
     "Containers": [{"Image": "1.dkr.ecr.us-east-1.amazonaws.com/x:1", "ModelDataUrl": "s3://b/model.tar.gz"}],
     "SupportedContentTypes": ["text/csv"],
     "SupportedResponseMIMETypes": ["text/csv"],
 }
-
-
-def refused(operation: Any, **params: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as fault:
-        operation(**params)
-    return fault.value.response["Error"]["Code"], fault.value.response["Error"]["Message"]
 
 
 @pytest.fixture

@@ -14,19 +14,14 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ReadTimeoutError
 
 from penstock.kernel.clock import FakeClock
 from penstock.kernel.errors import ServiceError
 from penstock.services.sqs import rules
 from penstock.store.records import Change, Document, Query, Ref
 from tests.conftest import Boto, House, World
-
-
-def refused(operation: Any, **params: Any) -> str:
-    with pytest.raises(ClientError) as fault:
-        operation(**params)
-    return str(fault.value.response["Error"]["Code"])
+from tests.refusals import code_of
 
 
 @pytest.fixture
@@ -62,23 +57,23 @@ def test_a_queue_is_named_by_a_url_of_the_server(client: Boto, sqs: Any, url: st
     assert url == f"{client.url}/{client.account}/q"
     assert sqs.get_queue_url(QueueName="q")["QueueUrl"] == url
     assert sqs.send_message(QueueUrl=f"https://sqs.us-east-1.amazonaws.com/{client.account}/q", MessageBody="a")["MessageId"]
-    assert refused(sqs.get_queue_url, QueueName="no") == "AWS.SimpleQueueService.NonExistentQueue"
+    assert code_of(sqs.get_queue_url, QueueName="no") == "AWS.SimpleQueueService.NonExistentQueue"
     for wrong in (f"{client.url}/999999999999/q", "http://nowhere", "http://["):
-        assert refused(sqs.send_message, QueueUrl=wrong, MessageBody="a").endswith("NonExistentQueue")
+        assert code_of(sqs.send_message, QueueUrl=wrong, MessageBody="a").endswith("NonExistentQueue")
     with pytest.raises(sqs.exceptions.QueueDoesNotExist):
         sqs.purge_queue(QueueUrl=url + "x")
 
 
 def test_a_queue_made_again_is_the_same_unless_an_attribute_is_another(sqs: Any, url: str) -> None:
     assert sqs.create_queue(QueueName="q", Attributes={"VisibilityTimeout": "30"})["QueueUrl"] == url
-    assert refused(sqs.create_queue, QueueName="q", Attributes={"VisibilityTimeout": "31"}) == "QueueAlreadyExists"
+    assert code_of(sqs.create_queue, QueueName="q", Attributes={"VisibilityTimeout": "31"}) == "QueueAlreadyExists"
     for name, attributes, code in (
         ("a b", {}, "InvalidParameterValue"), ("a.fifo", {}, "InvalidParameterValue"),
         ("a", {"FifoQueue": "true"}, "InvalidParameterValue"), ("a", {"DelaySeconds": "901"}, "InvalidAttributeValue"),
         ("a", {"Delay": "1"}, "InvalidAttributeName"), ("a", {"RedrivePolicy": "{"}, "InvalidAttributeValue"),
         ("a", {"ContentBasedDeduplication": "true"}, "InvalidAttributeName"), ("a", {"Policy": "[]"}, "InvalidAttributeValue"),
     ):  # fmt: skip
-        assert refused(sqs.create_queue, QueueName=name, Attributes=attributes) == code
+        assert code_of(sqs.create_queue, QueueName=name, Attributes=attributes) == code
 
 
 def test_queues_are_listed_by_prefix_in_pages_and_gone_when_deleted(sqs: Any) -> None:
@@ -89,7 +84,7 @@ def test_queues_are_listed_by_prefix_in_pages_and_gone_when_deleted(sqs: Any) ->
     sqs.delete_queue(QueueUrl=urls[0])
     assert sqs.list_queues(QueueNamePrefix="list-")["QueueUrls"] == urls[1:]
     assert "QueueUrls" not in sqs.list_queues(QueueNamePrefix="none") or not sqs.list_queues(QueueNamePrefix="none")["QueueUrls"]
-    assert refused(sqs.list_queues, MaxResults=0) == "InvalidParameterValue"
+    assert code_of(sqs.list_queues, MaxResults=0) == "InvalidParameterValue"
 
 
 def test_attributes_are_told_and_set(client: Boto, sqs: Any, url: str) -> None:
@@ -102,9 +97,9 @@ def test_attributes_are_told_and_set(client: Boto, sqs: Any, url: str) -> None:
     assert named == {"VisibilityTimeout": "7", "Policy": '{"Statement": []}'}
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": ""})
     assert "Attributes" not in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
-    assert refused(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["Nothing"]) == "InvalidAttributeName"
-    assert refused(sqs.set_queue_attributes, QueueUrl=url, Attributes={"VisibilityTimeout": "x"}) == "InvalidAttributeValue"
-    assert refused(sqs.set_queue_attributes, QueueUrl=url, Attributes={"FifoQueue": "true"}) == "InvalidAttributeName"
+    assert code_of(sqs.get_queue_attributes, QueueUrl=url, AttributeNames=["Nothing"]) == "InvalidAttributeName"
+    assert code_of(sqs.set_queue_attributes, QueueUrl=url, Attributes={"VisibilityTimeout": "x"}) == "InvalidAttributeValue"
+    assert code_of(sqs.set_queue_attributes, QueueUrl=url, Attributes={"FifoQueue": "true"}) == "InvalidAttributeName"
 
 
 def test_permissions_are_statements_of_the_policy(sqs: Any, url: str) -> None:
@@ -112,20 +107,20 @@ def test_permissions_are_statements_of_the_policy(sqs: Any, url: str) -> None:
     policy = json.loads(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]["Policy"])
     assert policy["Statement"][0]["Principal"] == {"AWS": "arn:aws:iam::111122223333:root"}
     again = {"QueueUrl": url, "Label": "one", "AWSAccountIds": ["111122223333"], "Actions": ["SendMessage"]}
-    assert refused(sqs.add_permission, **again) == "InvalidParameterValue"
-    assert refused(sqs.add_permission, **{**again, "Label": "two", "Actions": ["Fly"]}) == "InvalidParameterValue"
+    assert code_of(sqs.add_permission, **again) == "InvalidParameterValue"
+    assert code_of(sqs.add_permission, **{**again, "Label": "two", "Actions": ["Fly"]}) == "InvalidParameterValue"
     sqs.remove_permission(QueueUrl=url, Label="one")
-    assert refused(sqs.remove_permission, QueueUrl=url, Label="one") == "InvalidParameterValue"
+    assert code_of(sqs.remove_permission, QueueUrl=url, Label="one") == "InvalidParameterValue"
     assert "Attributes" not in sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])
 
 
 def test_tags_are_put_taken_and_listed(sqs: Any) -> None:
     url = sqs.create_queue(QueueName="tagged", tags={"a": "1"})["QueueUrl"]
     sqs.tag_queue(QueueUrl=url, Tags={"b": "2"})
-    assert refused(sqs.untag_queue, QueueUrl=url, TagKeys=[]) == "InvalidParameterValue"
+    assert code_of(sqs.untag_queue, QueueUrl=url, TagKeys=[]) == "InvalidParameterValue"
     sqs.untag_queue(QueueUrl=url, TagKeys=["a"])
     assert sqs.list_queue_tags(QueueUrl=url)["Tags"] == {"b": "2"}
-    assert refused(sqs.tag_queue, QueueUrl=url, Tags={"aws:b": "2"}) == "InvalidParameterValue"
+    assert code_of(sqs.tag_queue, QueueUrl=url, Tags={"aws:b": "2"}) == "InvalidParameterValue"
 
 
 # --- messages
@@ -164,25 +159,25 @@ def test_a_received_message_is_hidden_until_it_is_deleted(sqs: Any, url: str) ->
     sqs.delete_message(QueueUrl=url, ReceiptHandle=got["ReceiptHandle"])
     sqs.delete_message(QueueUrl=url, ReceiptHandle=got["ReceiptHandle"])
     late = {"QueueUrl": url, "ReceiptHandle": got["ReceiptHandle"], "VisibilityTimeout": 1}
-    assert refused(sqs.change_message_visibility, **late) == "InvalidParameterValue"
-    assert refused(sqs.delete_message, QueueUrl=url, ReceiptHandle="nothing") == "ReceiptHandleIsInvalid"
+    assert code_of(sqs.change_message_visibility, **late) == "InvalidParameterValue"
+    assert code_of(sqs.delete_message, QueueUrl=url, ReceiptHandle="nothing") == "ReceiptHandleIsInvalid"
 
 
 def test_what_no_message_may_be_is_refused(sqs: Any, url: str) -> None:
     send = sqs.send_message
-    assert refused(send, QueueUrl=url, MessageBody="\x01") == "InvalidMessageContents"
-    assert refused(send, QueueUrl=url, MessageBody="x" * ((1 << 20) + 1)) == "InvalidParameterValue"
-    assert refused(send, QueueUrl=url, MessageBody="") == "MissingParameter"
-    assert refused(send, QueueUrl=url, MessageBody="a", DelaySeconds=901) == "InvalidParameterValue"
-    assert refused(send, QueueUrl=url, MessageBody="a", MessageDeduplicationId="a b") == "InvalidParameterValue"
+    assert code_of(send, QueueUrl=url, MessageBody="\x01") == "InvalidMessageContents"
+    assert code_of(send, QueueUrl=url, MessageBody="x" * ((1 << 20) + 1)) == "InvalidParameterValue"
+    assert code_of(send, QueueUrl=url, MessageBody="") == "MissingParameter"
+    assert code_of(send, QueueUrl=url, MessageBody="a", DelaySeconds=901) == "InvalidParameterValue"
+    assert code_of(send, QueueUrl=url, MessageBody="a", MessageDeduplicationId="a b") == "InvalidParameterValue"
     for attributes in (
         {"aws.x": {"DataType": "String", "StringValue": "a"}}, {"a": {"DataType": "Text", "StringValue": "a"}},
         {"a": {"DataType": "String", "StringValue": ""}}, {"a": {"DataType": "Number", "StringValue": "x"}},
         {f"a{n}": {"DataType": "String", "StringValue": "a"} for n in range(11)},
     ):  # fmt: skip
-        assert refused(send, QueueUrl=url, MessageBody="a", MessageAttributes=attributes) == "InvalidParameterValue"
+        assert code_of(send, QueueUrl=url, MessageBody="a", MessageAttributes=attributes) == "InvalidParameterValue"
     for wrong in ({"MaxNumberOfMessages": 11}, {"WaitTimeSeconds": 21}, {"VisibilityTimeout": 43_201}):
-        assert refused(sqs.receive_message, QueueUrl=url, **wrong) == "InvalidParameterValue"
+        assert code_of(sqs.receive_message, QueueUrl=url, **wrong) == "InvalidParameterValue"
     assert sqs.send_message(QueueUrl=url, MessageBody="x" * (1 << 20))["MessageId"]
 
 
@@ -199,13 +194,13 @@ def test_batches_tell_what_became_of_each_entry(sqs: Any, url: str) -> None:
     deleted = sqs.delete_message_batch(QueueUrl=url, Entries=[*done, {"Id": "x", "ReceiptHandle": "none"}])
     assert (len(deleted["Successful"]), deleted["Failed"][0]["Code"]) == (2, "ReceiptHandleIsInvalid")
     start = "AWS.SimpleQueueService."
-    assert refused(sqs.send_message_batch, QueueUrl=url, Entries=[]) == start + "EmptyBatchRequest"
-    assert refused(sqs.send_message_batch, QueueUrl=url, Entries=[entries[0]] * 2) == start + "BatchEntryIdsNotDistinct"
-    assert refused(sqs.send_message_batch, QueueUrl=url, Entries=[{"Id": "a b", "MessageBody": "1"}]) == start + "InvalidBatchEntryId"
+    assert code_of(sqs.send_message_batch, QueueUrl=url, Entries=[]) == start + "EmptyBatchRequest"
+    assert code_of(sqs.send_message_batch, QueueUrl=url, Entries=[entries[0]] * 2) == start + "BatchEntryIdsNotDistinct"
+    assert code_of(sqs.send_message_batch, QueueUrl=url, Entries=[{"Id": "a b", "MessageBody": "1"}]) == start + "InvalidBatchEntryId"
     many = [{"Id": str(n), "MessageBody": "1"} for n in range(11)]
-    assert refused(sqs.send_message_batch, QueueUrl=url, Entries=many) == start + "TooManyEntriesInBatchRequest"
+    assert code_of(sqs.send_message_batch, QueueUrl=url, Entries=many) == start + "TooManyEntriesInBatchRequest"
     long = [{"Id": str(n), "MessageBody": "x" * 600_000} for n in range(2)]
-    assert refused(sqs.send_message_batch, QueueUrl=url, Entries=long) == start + "BatchRequestTooLong"
+    assert code_of(sqs.send_message_batch, QueueUrl=url, Entries=long) == start + "BatchRequestTooLong"
 
 
 def test_an_emptied_queue_is_empty_and_goes_on(sqs: Any, url: str) -> None:
@@ -287,11 +282,11 @@ def test_a_fifo_queue_takes_an_id_once(sqs: Any, fifo: str) -> None:
     other = sqs.send_message(QueueUrl=fifo, MessageBody="x", MessageGroupId="g", MessageDeduplicationId="own")
     assert other["MessageId"] != one["MessageId"]
     assert bodies(sqs.receive_message(QueueUrl=fifo, MaxNumberOfMessages=10)) == ["x", "x"]
-    assert refused(sqs.send_message, QueueUrl=fifo, MessageBody="x") == "MissingParameter"
-    assert refused(sqs.send_message, QueueUrl=fifo, MessageBody="x", MessageGroupId="g", DelaySeconds=3) == "InvalidParameterValue"
+    assert code_of(sqs.send_message, QueueUrl=fifo, MessageBody="x") == "MissingParameter"
+    assert code_of(sqs.send_message, QueueUrl=fifo, MessageBody="x", MessageGroupId="g", DelaySeconds=3) == "InvalidParameterValue"
     sqs.send_message(QueueUrl=fifo, MessageBody="x", MessageGroupId="own", MessageDeduplicationId="own", DelaySeconds=0)
     plain = sqs.create_queue(QueueName="plain.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
-    assert refused(sqs.send_message, QueueUrl=plain, MessageBody="x", MessageGroupId="g") == "InvalidParameterValue"
+    assert code_of(sqs.send_message, QueueUrl=plain, MessageBody="x", MessageGroupId="g") == "InvalidParameterValue"
 
 
 # --- dead letters
@@ -310,9 +305,9 @@ def test_what_was_received_too_often_goes_to_the_dead_letter_queue(client: Boto,
     assert got["MessageId"] == sent["MessageId"]
     assert got["Attributes"]["DeadLetterQueueSourceArn"].endswith(":q")
     gone = json.dumps({"deadLetterTargetArn": arn + "x", "maxReceiveCount": 2})
-    assert refused(sqs.set_queue_attributes, QueueUrl=url, Attributes={"RedrivePolicy": gone}) == "InvalidParameterValue"
+    assert code_of(sqs.set_queue_attributes, QueueUrl=url, Attributes={"RedrivePolicy": gone}) == "InvalidParameterValue"
     sqs.set_queue_attributes(QueueUrl=dead, Attributes={"RedriveAllowPolicy": '{"redrivePermission": "denyAll"}'})
-    assert refused(sqs.set_queue_attributes, QueueUrl=url, Attributes={"RedrivePolicy": policy}) == "InvalidParameterValue"
+    assert code_of(sqs.set_queue_attributes, QueueUrl=url, Attributes={"RedrivePolicy": policy}) == "InvalidParameterValue"
 
 
 # --- by the clock

@@ -10,9 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from penstock.kernel.clock import FakeClock
-from penstock.kernel.errors import ServiceError
 from penstock.store.records import Change, Document, Query
 from tests.conftest import Boto, World
+from tests.refusals import refusal
 
 UNKNOWN = "arn:aws:sqs:us-east-1:{}:none"
 
@@ -68,12 +68,6 @@ class Queues:
 @pytest.fixture
 def queues(world: World) -> Queues:
     return Queues(world)
-
-
-def refusal(do: Any, *given: Any, **named: Any) -> tuple[str, str]:
-    with pytest.raises(ServiceError) as fault:
-        do(*given, **named)
-    return fault.value.code, fault.value.message
 
 
 # --- what is moved
