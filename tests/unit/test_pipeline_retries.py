@@ -12,8 +12,8 @@ from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker import contract, faults, quotas
 from penstock.services.sagemaker.pipelines import retries
 from penstock.services.sagemaker.pipelines.definition import Step
-from penstock.services.sagemaker.pipelines.engine import LOOK_AGAIN_S
 from penstock.services.sagemaker.pipelines.explain import explain
+from penstock.services.sagemaker.pipelines.look import LOOK_AGAIN_S
 from penstock.store.records import Change
 from tests.unit.test_pipeline_cache import Later, cached, later, training
 from tests.unit.test_pipeline_engine import TOKEN, Works, pipeline, processing, works
