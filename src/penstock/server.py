@@ -183,7 +183,7 @@ def prepare(settings: Settings) -> dict[str, object]:
     try:
         keys_file = settings.data / "credentials.json"
         if not keys_file.exists():
-            change, keys = accounts.add(app_of(settings, store), settings.account)
+            change, keys = accounts.establish(app_of(settings, store), settings.account)
             store.commit(change)
             write_secret(
                 keys_file, json.dumps(keys | {"region": settings.region, "proxy_token": secrets.token_urlsafe(24)})

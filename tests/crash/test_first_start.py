@@ -66,13 +66,20 @@ def test_starts_killed_at_random_moments_are_made_good_by_the_next(tmp_path: Pat
     works(clan)
 
 
-def works(clan: Clan) -> None:
+def test_an_account_whose_keys_are_lost_is_given_others(tmp_path: Path) -> None:
+    clan = Clan(tmp_path / "data", ports=(free_port(), free_port()))
+    works(clan)
+    (clan.data / "credentials.json").unlink()  # as if killed after the account was made, and before its keys were written
+    works(clan, "again")
+
+
+def works(clan: Clan, bucket: str = "works") -> None:
     """The next start answers, with credentials that are good and a runner that runs."""
     clan.up()
     try:
         identity = clan.client("sts").get_caller_identity()
         assert identity["Account"] == clan.keys["account"]
-        clan.client("s3").create_bucket(Bucket="works")
+        clan.client("s3").create_bucket(Bucket=bucket)
         assert clan.client("iam").get_role(RoleName="SageMakerExecutionRole")["Role"]["Arn"] == clan.keys["role_arn"]
         assert clan.member("runner")
         assert workload.failures(clan.log()) == []
