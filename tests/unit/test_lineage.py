@@ -8,18 +8,21 @@ from typing import Any
 
 import pytest
 
+from penstock.services.sagemaker import costs
 from penstock.services.sagemaker.experiments.state import COMPONENT
 from penstock.services.sagemaker.lineage import entities
 from penstock.services.sagemaker.lineage.state import FORGOTTEN
 from penstock.services.sagemaker.pipelines import bills
 from penstock.services.sagemaker.pipelines.state import ENDED, EXECUTION
-from penstock.store.records import Change, Document, Query
+from penstock.store.records import Change, Document, Points, Query
 from tests.conftest import World
 from tests.refusals import refusal
+from tests.unit.test_jobs_engine import Jobs, made, result
+from tests.unit.test_jobs_engine import channel as laid
 from tests.unit.test_pipeline_cache import BUCKET, channel, put, training
 from tests.unit.test_pipeline_engine import Works, count_reads, pipeline, processing, works
 
-__all__ = ["works"]
+__all__ = ["made", "works"]
 Ask = Callable[..., dict[str, Any]]
 
 
@@ -204,6 +207,73 @@ def test_the_jobs_of_an_execution_are_entered_when_it_has_ended(works: Works) ->
     assert works("ListTags", ResourceArn=job.arn)["Tags"] == [{"Key": "sagemaker:pipeline-execution-arn", "Value": arn}]
 
 
+# --- jobs outside of pipelines
+def train(made: Jobs, name: str = "job", **more: Any) -> Document:
+    """A training job that has completed, and whose looks are over."""
+    document = made.train(name, InputDataConfig=[laid("train", "train/")], **more)
+    made.step(document)
+    made.runs.say(phase="ended", exit_code=0, started=1.0, ended=2.0, results=[result("model", "", b"m")])
+    while made.step(made.document("training-job", name)) is not None:
+        pass
+    return made.document("training-job", name)
+
+
+def test_a_job_that_ran_alone_is_entered_once_when_it_has_ended(made: Jobs, ask: Ask) -> None:
+    made.put("train/a.csv")
+    job = train(made)
+    component = ask("DescribeTrialComponent", TrialComponentName="job-aws-training-job")
+    assert component["Source"] == {"SourceArn": job.arn, "SourceType": "SageMakerTrainingJob"}
+    assert (component["Status"], component["StartTime"], component["EndTime"]) == ({"PrimaryStatus": "Completed"}, 1.0, 2.0)
+    around = {
+        (each["SourceType"], each["AssociationType"], each["DestinationType"]) for each in ask("ListAssociations")["AssociationSummaries"]
+    }
+    assert around == {
+        ("Image", "ContributedTo", "SageMakerTrainingJob"), ("DataSet", "ContributedTo", "SageMakerTrainingJob"),
+        ("SageMakerTrainingJob", "Produced", "Model"),
+    }  # fmt: skip
+    ask("DeleteTrialComponent", TrialComponentName="job-aws-training-job")
+    made.step(job)
+    assert ask("ListTrialComponents")["TrialComponentSummaries"] == []
+
+
+def test_a_job_that_names_a_trial_is_in_it_from_its_creation_on_with_its_metrics(made: Jobs, ask: Ask) -> None:
+    made.put("train/a.csv")
+    ask("CreateExperiment", ExperimentName="Flowers")
+    ask("CreateTrial", TrialName="red", ExperimentName="flowers")
+    config = {"ExperimentName": "Flowers", "TrialName": "red", "TrialComponentDisplayName": "Fit"}
+    made.train("first", ExperimentConfig=config, Tags=[{"Key": "k", "Value": "v"}])
+    (component,) = ask("ListTrialComponents", TrialName="red")["TrialComponentSummaries"]
+    assert ask("ListTags", ResourceArn=component["TrialComponentArn"])["Tags"] == []
+    assert (component["DisplayName"], component["Status"]["PrimaryStatus"]) == ("Fit", "InProgress")
+    made.runs.states.clear()
+    job = train(made, "second", ExperimentConfig={"ExperimentName": "Flowers"})
+    assert [each["TrialName"] for each in ask("ListTrials", ExperimentName="flowers")["TrialSummaries"]] == ["second", "red"]
+    made.world.app.store.commit(Change(rows=[Points(series=f"{job.arn}/loss", points=[(1.0, 0.5, 0.0), (2.0, 0.25, 1.0)])]))
+    shown = ask("DescribeTrialComponent", TrialComponentName="second-aws-training-job")
+    assert [(one["MetricName"], one["SourceArn"], one["Last"]) for one in shown["Metrics"]] == [("loss", job.arn, 0.25)]
+    code, told = refusal(lambda: made.train("third", ExperimentConfig={"ExperimentName": "absent"}))
+    assert (code, "absent" in told) == ("ResourceNotFound", True)
+
+
+# --- model packages
+def test_a_package_is_entered_when_it_is_registered_and_at_each_approval(world: World, ask: Ask) -> None:
+    ask("CreateModelPackageGroup", ModelPackageGroupName="g")
+    container = {"Image": "python:3", "ModelDataUrl": "s3://b/m.tar.gz"}
+    specification = {"Containers": [container], "SupportedContentTypes": ["text/csv"], "SupportedResponseMIMETypes": ["text/csv"]}
+    arn = ask("CreateModelPackage", ModelPackageGroupName="g", InferenceSpecification=specification)["ModelPackageArn"]
+    (package,) = world.app.store.page(Query(kind="sagemaker.model-package"))
+    world.step(package)
+    ask("UpdateModelPackage", ModelPackageArn=arn, ModelApprovalStatus="Approved")
+    world.step(world.app.store.get(package.ref))
+    (model,) = ask("ListArtifacts", SourceUri=arn)["ArtifactSummaries"]
+    given = ask("ListAssociations", DestinationArn=model["ArtifactArn"])["AssociationSummaries"]
+    assert sorted(each["SourceType"] for each in given) == ["Approval", "Approval", "Image", "Model"]
+    (made,) = ask("ListAssociations", SourceArn=model["ArtifactArn"])["AssociationSummaries"]
+    assert (made["DestinationType"], made["AssociationType"]) == ("ModelGroup", "AssociatedWith")
+    assert {"PendingManualApproval", "Approved"} == {each["ActionName"].split("-")[2] for each in ask("ListActions")["ActionSummaries"]}
+
+
+# --- executions
 def test_lineage_is_entered_once_and_an_execution_that_has_ended_stays_as_it_ended(works: Works) -> None:
     works.create(pipeline(processing("Clean")))
     arn = works.start()
@@ -267,7 +337,7 @@ def test_a_bill_reads_the_jobs_of_an_execution_once(works: Works, monkeypatch: p
     arn = ended(works, 6)
     asked = count_reads(works, monkeypatch)
     assert [len(step["jobs"]) for step in bills.bill(works.app.store, works.document(arn))["steps"]] == [1] * 6
-    assert asked.count("page") == 1 + len(bills.KINDS)
+    assert asked.count("page") == 1 + len(costs.KINDS)
 
 
 def recorded(**arguments: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
+from penstock.services.sagemaker.experiments import jobs as components
 from penstock.services.sagemaker.pipelines import jobs
 from penstock.services.sagemaker.pipelines.state import EXECUTION
 from penstock.services.sagemaker.processing.state import JOB as PROCESSING
@@ -33,7 +34,12 @@ class Works:
                 self.app._functions["sagemaker", verb + noun] = function(resource)
 
     def _create(self, resource: Any) -> Callable[[Call], dict[str, Any]]:
-        return lambda call: {resource.arn: resource.create(call, status="InProgress").arn}
+        def create(call: Call) -> dict[str, Any]:
+            job = resource.create(call, status="InProgress")
+            components.begin(call, job)
+            return {resource.arn: job.arn}
+
+        return create
 
     def _describe(self, resource: Any) -> Callable[[Call], dict[str, Any]]:
         return lambda call: dict(resource.describe(resource.get(call)))
@@ -85,7 +91,10 @@ class Works:
         job = self.job(arn, step)
         job.status = status
         job.body |= {"TrainingJobStatus" if job.kind == TRAINING.kind else "ProcessingJobStatus": status, **members}
-        self.app.store.commit(Change(puts=[job]))
+        call = self.world.call()
+        components.end(call, job)
+        call.put(job)
+        self.app.store.commit(call.change)
         self.look(arn)
 
     def put_file(self, key: str, content: Any) -> None:

@@ -33,6 +33,26 @@ def test_names_are_taken_once_and_the_sdk_reads_so(lab: Any) -> None:
         assert "already exists" in message
 
 
+def test_names_are_not_told_apart_by_case(lab: Any, client: Any) -> None:
+    made = lab.create_experiment(ExperimentName="My-Flowers")["ExperimentArn"]
+    shown = lab.describe_experiment(ExperimentName="my-flowers")
+    assert (shown["ExperimentName"], shown["ExperimentArn"]) == ("My-Flowers", made)
+    assert refused(lab.create_experiment, ExperimentName="MY-FLOWERS")[0] == "ValidationException"
+    lab.create_trial(TrialName="Red", ExperimentName="MY-flowers")
+    lab.create_trial_component(TrialComponentName="One")
+    lab.associate_trial_component(TrialName="red", TrialComponentName="ONE")
+    assert [one["TrialName"] for one in lab.list_trials(ExperimentName="My-Flowers")["TrialSummaries"]] == ["Red"]
+    (found,) = lab.list_trial_components(ExperimentName="my-flowers")["TrialComponentSummaries"]
+    assert found["TrialComponentName"] == "One"
+    client("sagemaker-metrics").batch_put_metrics(
+        TrialComponentName="one", MetricData=[{"MetricName": "a", "Timestamp": 1_700_000_000, "Value": 1.0}]
+    )
+    assert lab.describe_trial_component(TrialComponentName="one")["Metrics"][0]["Last"] == 1.0
+    wanted = {"Filters": [{"Name": "TrialComponentName", "Value": "One"}]}
+    (record,) = lab.search(Resource="ExperimentTrialComponent", SearchExpression=wanted)["Results"]
+    assert record["TrialComponent"]["Parents"][0]["TrialName"] == "Red"
+
+
 def test_what_is_missing_is_not_found(lab: Any) -> None:
     assert refused(lab.describe_experiment, ExperimentName="x")[0] == "ResourceNotFound"
     assert refused(lab.create_trial, TrialName="y", ExperimentName="x")[0] == "ResourceNotFound"

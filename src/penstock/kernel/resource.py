@@ -49,12 +49,19 @@ class Resource:
     """The error of tags that cannot be."""
     tags_folded: bool = False
     """Whether keys of tags that differ in case only are the same."""
+    folded: bool = False
+    """Whether names that differ in case only are the same: a document has its own in small letters, its body as it was given."""
 
     # --- identity
     def ref(self, call: Call, name: str) -> Ref:
-        return Ref(self.kind, call.account, call.region if self.regional else GLOBAL, name)
+        return Ref(self.kind, call.account, call.region if self.regional else GLOBAL, self.fold(name))
+
+    def fold(self, name: str) -> str:
+        """A name as documents have it."""
+        return name.lower() if self.folded else name
 
     def arn_of(self, call: Call, name: str, **fills: str) -> str:
+        name = self.fold(name)
         service = self.service or self.kind.partition(".")[0]
         region = call.region if self.regional else ""
         return f"arn:aws:{service}:{region}:{call.account}:{self.path.format(name=name, **fills)}"
@@ -70,7 +77,10 @@ class Resource:
             named = next((put for put in call.change.puts if put.arn == name and put.kind == self.kind), None)
             found = named or call.app.store.by_arn(name)
             return found if found and found.kind == self.kind and found.account == call.account else None
-        return call.find(self.ref(call, name))
+        found = call.find(self.ref(call, name))
+        if found is None and self.folded and name != self.fold(name):  # from before names were folded
+            found = call.find(Ref(self.kind, call.account, call.region if self.regional else GLOBAL, name))
+        return found
 
     def get(self, call: Call, name: str | None = None) -> Document:
         """The document named, by default by the call's own key member.
@@ -139,9 +149,11 @@ class Resource:
         label: str = "",
         rank: float = 0.0,
         arn: str = "",
+        tagged: bool = True,
     ) -> Document:
         """A new document with Create's members as its body, in the call's change.
 
+        Takes: `tagged`, whether it has the call's tags: not where it is made beside what the call is for.
         Raises: ServiceError `exists`.
         """
         name = call.params[self.key] if name is None else name
@@ -159,7 +171,7 @@ class Resource:
             kind=self.kind,
             account=call.account,
             region=call.region if self.regional else GLOBAL,
-            name=name,
+            name=self.fold(name),
             arn=arn,
             parent=parent,
             status=status,
@@ -169,7 +181,7 @@ class Resource:
             updated=call.now,
             body=shown,
         )
-        if given_tags := call.params.get("Tags"):
+        if tagged and (given_tags := call.params.get("Tags")):
             call.row(TagsPut(arn=arn, tags=tags.parse(given_tags, self.tags_code, self.tags_folded)))
         return call.put(document)
 

@@ -10,6 +10,7 @@ from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError, invalid
 from penstock.services.sagemaker import search as searching
 from penstock.services.sagemaker.experiments import links
+from penstock.services.sagemaker.experiments.state import COMPONENT, EXPERIMENT, TRIAL
 from penstock.store.records import Document, Query, TagsGone, TagsPut
 
 TAG_PAGES = pages.Paging(default=50)
@@ -31,6 +32,7 @@ RECORDS: dict[str, tuple[str, str, str, str]] = {
 Then the members of the record that are the document's name and its parent, where there are such: a search for one of
 these is a question to the store.
 """
+FOLDED = {resource.kind for resource in (EXPERIMENT, TRIAL, COMPONENT) if resource.folded}
 JOBS = {"training-job": "TrainingJob", "processing-job": "ProcessingJob", "transform-job": "TransformJob"}
 BATCH = 500
 
@@ -83,7 +85,7 @@ def search(call: Call) -> dict[str, Any]:
     kind, member, named, parent = RECORDS[given["Resource"]]
     expression = _visible(given)
     query = Query(kind=kind, account=call.account, region=call.region, order="name", limit=BATCH)
-    query.name_prefix, query.parent = searching.demanded(expression, named), searching.demanded(expression, parent)
+    query.name_prefix, query.parent = (_asked(kind, searching.demanded(expression, each)) for each in (named, parent))
     found = [(name, record) for name, record in _records(call, query) if searching.matches(record, expression)]
     order = given.get("SortBy", "LastModifiedTime")
     descending = given.get("SortOrder", "Descending") == "Descending"
@@ -96,6 +98,11 @@ def search(call: Call) -> dict[str, Any]:
         show=lambda one: {member: one[1]},
     )
     return {**answer, "TotalHits": {"Value": len(found), "Relation": "EqualTo"}}
+
+
+def _asked(kind: str, name: str | None) -> str | None:
+    """The name that the store is asked for; none with capitals of a kind whose documents have them folded."""
+    return None if name and kind in FOLDED and name != name.lower() else name
 
 
 def _visible(given: dict[str, Any]) -> dict[str, Any]:

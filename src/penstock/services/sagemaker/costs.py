@@ -74,13 +74,23 @@ def total(uses: list[Use]) -> float | None:
 
 
 # --- resources
+KINDS = {
+    "sagemaker.training-job": "Training",
+    "sagemaker.processing-job": "Processing",
+    "sagemaker.transform-job": "Transform",
+}
+"""The kinds of jobs that have instances, and the type of step that makes each."""
 RESOURCES = {
     "Training": ("ResourceConfig",),
     "Processing": ("ProcessingResources", "ClusterConfig"),
     "Transform": ("TransformResources",),
 }
 """By the type of a step, where its arguments (and its job's Describe answer) name the instances."""
-TIMES = {"Processing": ("ProcessingStartTime", "ProcessingEndTime"), "Transform": ("TransformStartTime", "TransformEndTime")}
+
+
+def times_of(kind: str) -> tuple[str, str]:
+    """The members that say when a job of a type of step began and ended."""
+    return f"{kind}StartTime", f"{kind}EndTime"
 
 
 def uses_of(kind: str, body: Mapping[str, Any]) -> list[Use]:
@@ -111,7 +121,7 @@ def seconds_of(kind: str, body: Mapping[str, Any]) -> tuple[float, float] | None
         if "BillableTimeInSeconds" not in body:
             return None
         return float(body["TrainingTimeInSeconds"]), float(body["BillableTimeInSeconds"])
-    start, end = TIMES[kind]
+    start, end = times_of(kind)
     if start not in body or end not in body:
         return None
     seconds = float(max(1, math.ceil(body[end] - body[start])))

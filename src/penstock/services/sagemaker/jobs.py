@@ -16,6 +16,7 @@ from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import ENDED, LOST, RUNNING, STARTING, WAITING, Executor, ImageError, RunState
 from penstock.services.sagemaker import contract, faults
+from penstock.services.sagemaker.lineage import jobs as lineage
 from penstock.services.sagemaker.nouns import FINAL, NOUNS, run_ref, stream_name
 from penstock.services.sagemaker.programs import Kind
 from penstock.services.sagemaker.results import publish, unpublished
@@ -66,6 +67,7 @@ def look_at(call: Call, kind: Kind, document: Document) -> float | None:
             runs.stop(name)
             return HEARTBEAT_S
         runs.forget(name)
+        lineage.settle(call, document)
         return None
     stopping = document.status == "Stopping"
     if state is None:
@@ -183,10 +185,11 @@ def conclude(call: Call, kind: Kind, document: Document, state: RunState, fault:
     run, runs = document.body["_run"], call.app.runs
     for key in auth.keys_of_run(call.app.store, run):
         call.delete(key)
+    pause_s = lineage.owe(call, document)
     kind.resource.save(call, document)
     tell(call, document)
     call.afterwards.append(lambda: _give_back(runs, run))
-    return None
+    return pause_s
 
 
 def _give_back(runs: Executor, name: str) -> None:

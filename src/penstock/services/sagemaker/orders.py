@@ -8,6 +8,7 @@ from penstock.kernel.errors import ServiceError, invalid
 from penstock.kernel.resource import Resource
 from penstock.runs.base import ImageError, Images
 from penstock.services.sagemaker import contract, quotas, specs, telling
+from penstock.services.sagemaker.experiments import jobs as components
 from penstock.services.sagemaker.nouns import FINAL, NOUNS, run_name
 from penstock.store.records import Document, ObjectQuery
 
@@ -15,11 +16,12 @@ from penstock.store.records import Document, ObjectQuery
 def begin(call: Call, document: Document) -> None:
     """Gives a new job its run's credentials, tells of it, and has the engine look.
 
-    Raises: ServiceError for a text that no program can be given, and beyond a quota.
+    Raises: ServiceError for a text that no program can be given, beyond a quota, and for an experiment that is not there.
     """
     body = document.body
     quotas.check(call, document, NOUNS[document.kind])
     contract.refuse_nul(call.params)
+    components.begin(call, document)
     body["_run"] = run_name(document)
     specs.give_key(call, document)
     call.put(document)

@@ -40,6 +40,9 @@ def _answer(call: Call, query: dict[str, Any]) -> dict[str, Any]:
         message = f"Resource {query['ResourceArn']} does not exist."
         return {"Status": "ValidationError", "Message": message, "XAxisValues": [], "MetricValues": []}
     points = call.app.store.points(f"{component.arn}/{query['MetricName']}")
+    job = component.body.get("Source", {}).get("SourceArn", "")
+    if not points and ":training-job/" in job:  # what the job's log told
+        points = call.app.store.points(f"{job}/{query['MetricName']}")
     by_step = query["XAxisType"] == "IterationNumber"
     found = rules.series(points, query["MetricStat"], query["Period"], by_step, query.get("Start"), query.get("End"))
     return {

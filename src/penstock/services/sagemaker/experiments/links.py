@@ -29,6 +29,7 @@ def link(call: Call, trial: Document, component: Document) -> None:
             label=component.name,
             status=trial.parent,
             created=call.now,
+            body={"TrialName": trial.body["TrialName"], "ExperimentName": trial.body["ExperimentName"]},
         )
     )
 
@@ -53,20 +54,21 @@ def trials_of(call: Call, component: str) -> set[str]:
 def parents_of(call: Call, component: str) -> list[dict[str, str]]:
     """A component's trials and experiments, as Search shows them."""
     found = _links(call, label=component)
-    return [{"TrialName": one.parent, "ExperimentName": one.status} for one in sorted(found, key=lambda one: one.name)]
+    return [{"TrialName": one.parent, "ExperimentName": one.status} | one.body for one in sorted(found, key=lambda one: one.name)]
 
 
 def completed(call: Call, component: Document, shown: dict[str, Any]) -> dict[str, Any]:
-    """The Describe answer with a summary of each metric that was put for the component (series "<arn>/<metric>").
+    """The Describe answer with a summary of each metric of the component and of its training job (series "<arn>/<metric>").
 
     Its maps and metrics are shown when they are empty, too: the SDK's analytics read them without asking.
     """
-    prefix = component.arn + "/"
+    job = component.body.get("Source", {}).get("SourceArn", "")
     summaries = []
-    for series in sorted(call.app.store.series(prefix)):
-        points = call.app.store.points(series)
-        if points:
-            summaries.append({"MetricName": series.removeprefix(prefix), "SourceArn": component.arn, **summary(points)})
+    for source in [component.arn, *([job] if ":training-job/" in job else [])]:
+        prefix = source + "/"
+        for series in sorted(call.app.store.series(prefix)):
+            if points := call.app.store.points(series):
+                summaries.append({"MetricName": series.removeprefix(prefix), "SourceArn": source, **summary(points)})
     return {"Parameters": {}, "InputArtifacts": {}, "OutputArtifacts": {}, **shown, "Metrics": summaries}
 
 

@@ -1,7 +1,8 @@
 """The declarations of experiments, trials, components, and of the link between a trial and a component.
 
-A trial's parent is its experiment. A link "<trial>|<component>" has the trial as parent, the component as label and the
-trial's experiment as status, so that each list is one question.
+Names are not told apart by case (the reference of CreateExperiment says so). A trial's parent is its experiment. A link
+"<trial>|<component>" has the trial as parent, the component as label and the trial's experiment as status, so that each list
+is one question.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ def _declared(noun: str, kind: str, path: str) -> Resource:
         arn=f"{noun}Arn",
         missing=("ResourceNotFound", f"{noun} '{{arn}}' does not exist."),
         exists=("ValidationException", _TAKEN.format(noun=noun)),
+        folded=True,
     )
 
 

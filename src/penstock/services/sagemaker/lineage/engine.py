@@ -1,9 +1,9 @@
-"""What associated an entity that was deleted goes, some at a look."""
+"""Model packages are entered; what associated an entity that was deleted goes, some at a look."""
 
 from __future__ import annotations
 
 from penstock.kernel.call import Call
-from penstock.services.sagemaker.lineage import entities
+from penstock.services.sagemaker.lineage import entities, packages
 from penstock.services.sagemaker.lineage.state import FORGOTTEN
 from penstock.store.records import Document
 
@@ -16,4 +16,9 @@ def forget_more(call: Call, forgotten: Document) -> float | None:
     return None
 
 
-STEPS = {FORGOTTEN: forget_more}
+def enter_package(call: Call, package: Document) -> None:
+    """Enters a package that was registered, or whose approval changed."""
+    packages.enter(call, package)
+
+
+STEPS = {FORGOTTEN: forget_more, "sagemaker.model-package": enter_package}

@@ -11,7 +11,7 @@ from penstock.services.sagemaker.pipelines import callbacks, conditions, jobs, l
 from penstock.services.sagemaker.pipelines.cache import Verdict
 from penstock.services.sagemaker.pipelines.checks import EXECUTED, FOREIGN, NOT_YET
 from penstock.services.sagemaker.pipelines.definition import Step
-from penstock.services.sagemaker.pipelines.experiments import configure, note_start
+from penstock.services.sagemaker.pipelines.experiments import configure
 from penstock.services.sagemaker.pipelines.expressions import Unresolved, resolve, to_text
 from penstock.services.sagemaker.pipelines.look import Look
 from penstock.services.sagemaker.pipelines.scope import StepScope
@@ -205,7 +205,6 @@ def make(look: Look, step: Step) -> None:
     except (Unresolved, ServiceError) as why:
         _refuse(look, step, why, f"sagemaker:{maker.create}", verdict)
         return
-    note_start(look.call, look.execution, step, job)
     look.write(
         step.name,
         jobs.OUTCOMES.get(job.status, "Executing"),

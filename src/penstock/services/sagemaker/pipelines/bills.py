@@ -13,12 +13,6 @@ from penstock.services.sagemaker.pipelines.jobs import OUTCOMES
 from penstock.services.sagemaker.pipelines.state import STEP
 from penstock.store.records import Document, Query, Ref
 
-KINDS = {
-    "sagemaker.training-job": "Training",
-    "sagemaker.processing-job": "Processing",
-    "sagemaker.transform-job": "Transform",
-}
-"""The kinds of jobs that have instances, and the type of step that makes each."""
 TRIALS = 100_000
 
 
@@ -46,7 +40,7 @@ def bill(store: Any, execution: Document) -> dict[str, Any]:
 def _step(store: Any, execution: Document, step: Document, made: dict[str, list[Document]]) -> dict[str, Any]:
     jobs = [job for job in jobs_of(store, execution, step.body["StepName"], made) if OUTCOMES.get(job.status)]
     shown: list[dict[str, Any]] = [
-        {"job": job.arn, "status": job.status, "uses": [show(use) for use in costs.billed(KINDS[job.kind], job.body)]}
+        {"job": job.arn, "status": job.status, "uses": [show(use) for use in costs.billed(costs.KINDS[job.kind], job.body)]}
         for job in jobs
     ]
     known = [use["usd"] for job in shown for use in job["uses"]]
@@ -71,7 +65,7 @@ def made_by(store: Any, execution: Document) -> dict[str, list[Document]]:
     """The jobs with instances that bear an execution's name, by their steps: of all attempts, read once for all steps."""
     maker = [execution.account, execution.region, execution.name]
     found: dict[str, list[Document]] = {}
-    for kind in KINDS:
+    for kind in costs.KINDS:
         query = Query(
             kind=kind, account=execution.account, region=execution.region, name_prefix=prefix(execution), order="name", limit=10_000
         )
@@ -93,7 +87,7 @@ def jobs_of(store: Any, execution: Document, step: str, made: dict[str, list[Doc
         if last.kind == "sagemaker.tuning-job":
             return _trials(store, last)
         found[last.arn] = last
-    return sorted((job for job in found.values() if job.kind in KINDS), key=lambda job: job.created)
+    return sorted((job for job in found.values() if job.kind in costs.KINDS), key=lambda job: job.created)
 
 
 def _trials(store: Any, tuning: Document) -> list[Document]:

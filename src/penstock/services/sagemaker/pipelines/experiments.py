@@ -1,7 +1,6 @@
-"""The experiment, trial and trial components of a run, where its definition has a PipelineExperimentConfig.
+"""The experiment and the trial of a run, where its definition has a PipelineExperimentConfig.
 
-Differs: a component has status and source while its job runs; parameters and artifacts when the execution has ended. Metrics are
-not copied.
+Differs: a job's trial component has status and source while the job runs; parameters and artifacts when the execution has ended.
 """
 
 from __future__ import annotations
@@ -13,17 +12,6 @@ from penstock.services.sagemaker.pipelines.definition import Step
 from penstock.services.sagemaker.pipelines.jobs import attempt, clean
 from penstock.store.records import Document
 
-SUFFIXES = {
-    "sagemaker.processing-job": "aws-processing-job",
-    "sagemaker.training-job": "aws-training-job",
-    "sagemaker.transform-job": "aws-transform-job",
-}
-SOURCES = {
-    "sagemaker.processing-job": "SageMakerProcessingJob",
-    "sagemaker.training-job": "SageMakerTrainingJob",
-    "sagemaker.transform-job": "SageMakerTransformJob",
-}
-STATUSES = {"Succeeded": "Completed", "Failed": "Failed", "Stopped": "Stopped"}
 NAMED = ("ExperimentName", "TrialName")
 NAME_MOST = 120
 
@@ -42,39 +30,6 @@ def configure(call: Call, execution: Document, step: Step, arguments: dict[str, 
             **(arguments.get("ExperimentConfig") or {}),
             **named,
         }
-
-
-def note_start(call: Call, execution: Document, step: Step, job: Document) -> None:
-    """Makes the trial component of a job."""
-    if not execution.body.get("_experiment") or job.kind not in SUFFIXES:
-        return
-    made = attempt(
-        call,
-        "CreateTrialComponent",
-        TrialComponentName=_component(job),
-        DisplayName=job.body.get("ExperimentConfig", {}).get("TrialComponentDisplayName", step.name),
-        Status={"PrimaryStatus": "InProgress"},
-        StartTime=call.now,
-    )
-    if made is None:
-        return
-    component = next(put for put in reversed(call.change.puts) if put.arn == made["TrialComponentArn"])
-    component.parent = job.arn
-    component.body["Source"] = {"SourceArn": job.arn, "SourceType": SOURCES[job.kind]}
-    trial = execution.body["PipelineExperimentConfig"].get("TrialName")
-    if trial:
-        attempt(call, "AssociateTrialComponent", TrialComponentName=component.name, TrialName=trial)
-
-
-def note_end(call: Call, execution: Document, job: Document, outcome: str) -> None:
-    """Ends the trial component of a job."""
-    if execution.body.get("_experiment") and job.kind in SUFFIXES:
-        status = {"PrimaryStatus": STATUSES[outcome]}
-        attempt(call, "UpdateTrialComponent", TrialComponentName=_component(job), Status=status, EndTime=call.now)
-
-
-def _component(job: Document) -> str:
-    return f"{job.name}-{SUFFIXES[job.kind]}"
 
 
 def _prepare(call: Call, config: dict[str, str]) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker.pipelines import callbacks, jobs, lambdas, retries
-from penstock.services.sagemaker.pipelines.experiments import note_end
 from penstock.services.sagemaker.pipelines.look import Look
 from penstock.store.records import Document
 
@@ -38,7 +37,6 @@ def follow(look: Look) -> None:
             look.end(name, "Failed", f"ClientError: {made.arn} was stopped, and not by its execution.")
         else:
             ENDS.get(kind, _end_job)(look, name, made, outcome)
-        note_end(look.call, look.execution, made, outcome)
 
 
 def _end_job(look: Look, name: str, job: Document, outcome: str) -> None:

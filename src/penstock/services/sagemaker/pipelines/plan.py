@@ -244,7 +244,7 @@ class View:
                 self.made[execution.name] = bills.made_by(store, execution)
             jobs = bills.jobs_of(store, execution, step.name, self.made[execution.name])
             made = jobs[-1 if step.type != "Tuning" else 0 :]
-            uses = [use for job in made for use in costs.billed(bills.KINDS[job.kind], job.body)]
+            uses = [use for job in made for use in costs.billed(costs.KINDS[job.kind], job.body)]
             if uses:
                 took = document.body["EndTime"] - document.body["StartTime"] if step.type == "Tuning" else uses[0].ran_s
                 found.append((float(took or 0.0), uses))

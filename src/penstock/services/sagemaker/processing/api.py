@@ -14,7 +14,7 @@ from penstock.services.sagemaker.roles import require_role
 def create_processing_job(call: Call) -> dict[str, Any]:
     """Checks role and image, and has the job run; inputs are looked for when it starts.
 
-    Differs: KMS keys, VpcConfig and experiments are kept and shown, and change nothing. Files of an output with
+    Differs: KMS keys and VpcConfig are kept and shown, and change nothing. Files of an output with
     S3UploadMode Continuous go up a few seconds after they were written, and, unlike others, after a failure too.
     S3InputMode Pipe is refused; a job whose input is a query to Athena or Redshift, or whose output goes to the Feature
     Store, fails when it starts. A job may leave 100,000 output files and make 65,536 files a GiB of its volume.

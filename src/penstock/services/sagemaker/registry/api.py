@@ -91,6 +91,7 @@ def create_model_package(call: Call) -> dict[str, Any]:
     else:
         package = PACKAGE.create(call, body=body, status=COMPLETED, label=given.get("ModelApprovalStatus", ""))
     _tell(call, package, [])
+    call.wake(package.ref)  # its lineage
     return {"ModelPackageArn": package.arn}
 
 
@@ -145,6 +146,7 @@ def update_model_package(call: Call) -> dict[str, Any]:
     PACKAGE.save(call, package, LastModifiedBy=author(call))
     if updated:
         _tell(call, package, updated)
+        call.wake(package.ref)  # its lineage
     return {"ModelPackageArn": package.arn}
 
 

@@ -15,7 +15,7 @@ from penstock.services.sagemaker.training.state import JOB, move_on
 def create_training_job(call: Call) -> dict[str, Any]:
     """Checks what AWS checks at once (role, image, input prefixes), and has the job run.
 
-    Differs: KMS keys, VpcConfig, debugger, profiler, experiments, warm pools, retries and TensorBoard are kept
+    Differs: KMS keys, VpcConfig, debugger, profiler, warm pools, retries and TensorBoard are kept
     and shown, and change nothing. Managed spot training is interrupted by `penstock fault` alone; it bills the share of
     the time that `PENSTOCK_SPOT_SHARE` says; MaxRuntimeInSeconds counts the time before interruptions, too.
     Input mode Pipe and augmented manifests are refused; FastFile is File.

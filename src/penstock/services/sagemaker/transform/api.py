@@ -15,7 +15,7 @@ def create_transform_job(call: Call) -> dict[str, Any]:
     """Takes the model as it is now, and has the job run; model data and inputs are looked for when it starts.
 
     Raises: ServiceError (ValidationException) for a model that is not there or that batch transform cannot run.
-    Differs: KMS keys, DataCaptureConfig and experiments are kept and shown, and change nothing. The containers of a
+    Differs: KMS keys and DataCaptureConfig are kept and shown, and change nothing. The containers of a
     pipeline share one sandbox: the second one's model is in /opt/ml/model-2, and so on; the model server is told so,
     a program that names /opt/ml/model itself finds the first one's; only the first may be of an image that was built
     from a Dockerfile. There is one log stream an instance, and what AWS
