@@ -3,10 +3,11 @@
 Source: docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
+import contextlib
 import json
 import socket
 import time
-from typing import Any, BinaryIO, Dict, Optional, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Optional, Tuple
 
 VERSION = "/2018-06-01/runtime"
 AGAIN_S = 0.05
@@ -20,10 +21,18 @@ class RuntimeApi:
         self._place = host, int(port or 80)
         self._socket: Optional[socket.socket] = None
         self._file: Optional[BinaryIO] = None
+        self._stand: Callable[[int], None] = lambda fd: None
+
+    def stand_still(self) -> None:
+        """From now on the function's other threads stand still while the next invocation is waited for."""
+        with contextlib.suppress(ImportError, OSError, AttributeError):  # a Python without ctypes
+            from .standing import until_readable
+
+            self._stand = until_readable
 
     def next(self) -> Tuple[Dict[str, str], bytes]:
         """The next invocation, as soon as there is one: its headers (names in small letters) and its payload."""
-        _, headers, body = self._ask("GET", "/invocation/next", b"")
+        _, headers, body = self._ask("GET", "/invocation/next", b"", wait=self._stand)
         return headers, body
 
     def answer(self, request_id: str, body: bytes) -> None:
@@ -38,13 +47,16 @@ class RuntimeApi:
         """Says that there is no handler."""
         self._ask("POST", "/init/error", encode(error), error["errorType"])
 
-    def _ask(self, method: str, path: str, body: bytes, kind: str = "") -> Tuple[int, Dict[str, str], bytes]:
+    def _ask(
+        self, method: str, path: str, body: bytes, kind: str = "", wait: Callable[[int], None] = lambda fd: None
+    ) -> Tuple[int, Dict[str, str], bytes]:
         told = "Lambda-Runtime-Function-Error-Type: {}\r\n".format(kind.encode("ascii", "replace").decode()) if kind else ""
         head = f"{method} {VERSION}{path} HTTP/1.1\r\nHost: {self._place[0]}\r\n{told}Content-Length: {len(body)}\r\n\r\n"
         while True:  # the server may be restarting: it asks for the answer again, or has it already
             try:
                 connection, file = self._connect()
                 connection.sendall(head.encode("latin-1") + body)
+                wait(connection.fileno())
                 return _read(file)
             except (OSError, ValueError):
                 self._close()

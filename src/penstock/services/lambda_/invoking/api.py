@@ -43,7 +43,8 @@ def invoke(call: Call) -> dict[str, Any]:
 
     Raises: ServiceError ResourceNotFoundException, InvalidRequestContentException, RequestTooLargeException,
     TooManyRequestsException, ServiceException.
-    Differs: a function whose State is Pending is waited for, as for a cold start, instead of refused.
+    Differs: a function whose State is Pending is waited for, as for a cold start, instead of refused. Between invocations the threads
+        of its Python stand still, as at AWS; programs that it started, and threads within libraries, go on.
     """
     given = call.params
     function, found = configuration_of(call, named(call), draw())
