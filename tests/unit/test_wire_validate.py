@@ -113,6 +113,11 @@ def test_a_sensitive_value_is_not_shown() -> None:
     )
 
 
+def test_the_name_of_a_log_group_is_not_shown_as_it_is_not_at_aws() -> None:
+    message = sentence("logs", "DescribeLogStreams", logGroupIdentifier="a*")
+    assert message.startswith("Value at 'logGroupIdentifier' failed to satisfy constraint: Member must satisfy regular expression")
+
+
 @pytest.mark.parametrize(
     ("name", "operation", "code"),
     [

@@ -25,6 +25,7 @@ _CODES = {
     "sagemaker-runtime": "ValidationError",
 }
 """The error code, where it is neither ValidationException nor, for the query services, ValidationError."""
+_UNTOLD = frozenset(("LogGroupIdentifier", "LogGroupIdentifiers"))
 _MATCHED_CHARS = 100_000
 """Longer texts are held against their length only: no pattern of a model is worth a stuck server."""
 _SHOWN_CHARS = 4096
@@ -238,7 +239,7 @@ class Checks:
         below = self.compile(member) if scalar is None else None
         if length is None and scalar is None and below is None:
             return None
-        sensitive = bool(shape.metadata.get("sensitive") or member.metadata.get("sensitive"))
+        sensitive = _untold(shape, member)
 
         def complain(value: Any, path: str, sentences: list[str]) -> None:
             if not isinstance(value, (list, tuple)):
@@ -262,7 +263,7 @@ class Checks:
             return None
         every_key = f"Map keys must satisfy constraint: [{', '.join(_constraints(shape.key))}]"
         every_value = f"Map value must satisfy constraint: [{', '.join(_constraints(held))}]"
-        sensitive = bool(shape.metadata.get("sensitive") or held.metadata.get("sensitive"))
+        sensitive = _untold(shape, held)
 
         def complain(value: Any, path: str, sentences: list[str]) -> None:
             if not isinstance(value, Mapping):
@@ -284,7 +285,7 @@ def _scalar(shape: Any) -> Complain | None:
     find = _sentences(shape)
     if find is None:
         return None
-    sensitive = bool(shape.metadata.get("sensitive"))
+    sensitive = _untold(shape)
 
     def complain(value: Any, path: str, sentences: list[str]) -> None:
         hurt = find(value)
@@ -292,6 +293,11 @@ def _scalar(shape: Any) -> Complain | None:
             _say(hurt, value, path, sentences, sensitive)
 
     return complain
+
+
+def _untold(*shapes: Any) -> bool:
+    """Whether no sentence shows a value: the model says so, or AWS was seen to leave it out."""
+    return any(shape.metadata.get("sensitive") or shape.name in _UNTOLD for shape in shapes)
 
 
 def _say(hurt: list[str], value: Any, path: str, sentences: list[str], sensitive: bool) -> None:

@@ -121,9 +121,7 @@ def sweep_buckets(names: list[str]) -> None:
         try:
             for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
                 for row in page.get("Versions", []) + page.get("DeleteMarkers", []):
-                    s3.delete_object(
-                        Bucket=name, Key=row["Key"], VersionId=row["VersionId"], BypassGovernanceRetention=True
-                    )
+                    s3.delete_object(Bucket=name, Key=row["Key"], VersionId=row["VersionId"])
             s3.delete_bucket(Bucket=name)
         except Exception:  # a bucket that will not go is the server's affair; the next test that wants it will say so
             continue
@@ -139,6 +137,14 @@ class Worlds:
         accounts = config.getoption("accounts")
         self.accounts = Path(accounts) if accounts else None
         self.sweep = config.getoption("sweep_buckets")
+        self.owner: type | None = None
+
+    def enter(self, cls: type | None) -> None:
+        """A world for the next test; tests of a class that sets things up for all of them share one."""
+        owner = cls if cls is not None and hasattr(cls, "setup_class") else None
+        if owner is None or owner is not self.owner:
+            self.fresh()
+        self.owner = owner
 
     def fresh(self) -> None:
         if self.kind == "reset" and self.url:
@@ -237,7 +243,7 @@ class Recorder:
             signal.setitimer(signal.ITIMER_REAL, self.limit, 20)
         try:
             try:
-                self.worlds.fresh()
+                self.worlds.enter(getattr(item, "cls", None))
             except Exception as error:
                 print(f"no fresh world: {error}", file=sys.stderr)
             return (yield)

@@ -65,7 +65,7 @@ def create_function(call: Call) -> dict[str, Any]:
     _check_runtime(call, given["Runtime"])
     archives.establish(call)
     _check_letters(call, given)
-    layers = layering.resolve(call, given.get("Layers") or [], given["Runtime"])
+    layers = layering.resolve(call, given.get("Layers") or [])
     body: dict[str, Any] = {**copy.deepcopy(dict(rules.DEFAULTS)), "Version": LATEST, "RevisionId": new_revision()}
     rules.set_members(body, given, name)
     body |= {"Architectures": given.get("Architectures") or body["Architectures"], "LastUpdateStatus": "Successful"}
@@ -149,7 +149,7 @@ def update_function_configuration(call: Call) -> dict[str, Any]:
     _check_ready(function)
     _check_letters(call, given)
     if given.get("Layers") is not None:
-        layers = layering.resolve(call, given["Layers"], given.get("Runtime", function.body["Runtime"]))
+        layers = layering.resolve(call, given["Layers"])
         layering.drop_unused(call, function.body.pop("Layers", None) or (), but=[function])
         function.body |= {"Layers": layers} if layers else {}
     if given.get("Environment") is not None and not given["Environment"].get("Variables"):

@@ -34,10 +34,10 @@ def read_layer(call: Call, given: str) -> str:
     return match["name"]
 
 
-def resolve(call: Call, arns: Sequence[str], runtime: str) -> list[dict[str, Any]]:
-    """The layers as a configuration shows them, in their order.
+def resolve(call: Call, arns: Sequence[str]) -> list[dict[str, Any]]:
+    """The layers as a configuration shows them, in their order; the runtimes that they name are for lists alone.
 
-    Raises: ServiceError for one that is not there, is there twice, or is for other runtimes.
+    Raises: ServiceError for one that is not there, or is there twice.
     """
     if len(arns) > rules.LAYERS:
         raise refused(f"Cannot reference more than {rules.LAYERS} layers.")
@@ -59,9 +59,6 @@ def resolve(call: Call, arns: Sequence[str], runtime: str) -> list[dict[str, Any
                 "Two different versions of the same layer are not allowed to be referenced in the same function. "
                 f"{names[layer.parent]} and {arn} are versions of the same layer."
             )
-        runtimes = layer.body.get("CompatibleRuntimes")
-        if runtimes and runtime not in runtimes:
-            raise refused(f"Layer version {arn} is for the runtimes {', '.join(runtimes)}, not for {runtime}.")
         names[layer.parent] = arn
         call.put(layer)  # who deletes it meanwhile must see that it is used
         found.append({"Arn": arn, "CodeSize": layer.body["_code"]["Size"], "_code": layer.body["_code"]})

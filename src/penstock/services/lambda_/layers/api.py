@@ -108,7 +108,8 @@ def _latest(call: Call, layer: Document | None) -> Document | None:
 
 
 def _summary(version: Document) -> dict[str, Any]:
-    return LAYER_VERSION.describe(version)
+    """What lists tell of a version: a description that is none is left out there."""
+    return {name: value for name, value in LAYER_VERSION.describe(version).items() if value or name != "Description"}
 
 
 def _shown(call: Call, version: Document) -> dict[str, Any]:
