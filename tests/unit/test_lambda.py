@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
@@ -21,7 +22,7 @@ from penstock.functions.base import Gone, Outcome
 from penstock.kernel import invocations
 from penstock.kernel.clock import FakeClock
 from penstock.services.lambda_ import archives, rules
-from penstock.store.records import Document, Query
+from penstock.store.records import Change, Document, ObjectPut, Part, Query
 from tests.conftest import Boto, House, World
 from tests.refusals import refusal
 
@@ -175,6 +176,47 @@ def test_code_comes_from_s3_and_can_be_fetched_again(client: Boto) -> None:
     assert all("awslambda" not in bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"])
 
 
+def test_no_account_can_hold_the_bucket_of_anothers_code(client: Boto, house: House) -> None:
+    region = "eu-west-3"
+    other, client = Boto(house.url, house.account(), region), Boto(house.url, client.keys, region)
+    mine, name = f"awslambda-{region}-tasks", archives.bucket_of(region)
+    other("s3").create_bucket(Bucket=mine, CreateBucketConfiguration={"LocationConstraint": region})
+    given = {"FunctionName": "f", "Runtime": "python3.12", "Handler": "app.handler", "Role": client.role}
+    client("lambda").create_function(**given, Code={"ZipFile": ZIP})
+    assert other("s3").list_objects_v2(Bucket=mine)["KeyCount"] == 0
+    location = client("lambda").get_function(FunctionName="f")["Code"]["Location"]
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(location) as answer:
+        assert answer.read() == ZIP
+    path = location.partition("?")[0].partition(f"{name}/")[2]
+    s3, told = other("s3"), []
+    for act in (
+        lambda: s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": region}),
+        lambda: s3.put_object(Bucket=name, Key=path, Body=b"x"), lambda: s3.get_object(Bucket=name, Key=path),
+        lambda: s3.delete_bucket(Bucket=name),
+    ):  # fmt: skip
+        with pytest.raises(ClientError) as refused:
+            act()
+        told.append(refused.value.response["Error"]["Code"])
+    assert told == ["InvalidBucketName", "AccessDenied", "AccessDenied", "AccessDenied"]
+    for each in (other, client):
+        each.close()
+
+
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_code_that_is_not_what_was_taken_in_is_not_run(lam: Lambda, size: int) -> None:
+    layer = lam("PublishLayerVersion", LayerName="l", Content={"ZipFile": zipped(lib__py=f"# {'0' * size}")})
+    lam.create(Layers=[layer["LayerVersionArn"]])
+    app, body = lam.world.app, lam.document().body
+    for code in (body["_code"], body["Layers"][0]["_code"]):
+        row = app.store.object(code["Bucket"], code["Key"])
+        assert row is not None
+        assert archives.input_of(lam.world.call(), code, "us-east-1", "/code.zip").target == "/code.zip"
+        for forged in ({"inline": b"stolen", "parts": []}, {"inline": None, "parts": [*row.parts, Part("0" * 64, 1)]}):
+            app.store.commit(Change(rows=[ObjectPut(row=msgspec.structs.replace(row, **forged))]))
+            with pytest.raises(ServiceError, match="not there any more"):
+                archives.input_of(lam.world.call(), code, "us-east-1", "/code.zip")
+
+
 def test_an_update_changes_the_revision_and_is_in_progress_until_the_engine_saw_it(lam: Lambda) -> None:
     before = lam.create()
     assert "currently in the following state: Pending" in refusal(lambda: lam("UpdateFunctionCode", FunctionName="f", ZipFile=ZIP))[1]
@@ -261,7 +303,7 @@ def test_a_layers_archive_goes_with_the_last_that_uses_it(lam: Lambda) -> None:
     keys = {name: stored_code(lam, name) for name in ("used", "unused")}
     for name in keys:
         lam("DeleteLayerVersion", LayerName=name, VersionNumber=1)
-    there = lambda name: lam.world.app.store.object("awslambda-us-east-1-tasks", keys[name]) is not None  # noqa: E731
+    there = lambda name: lam.world.app.store.object(archives.bucket_of("us-east-1"), keys[name]) is not None  # noqa: E731
     assert (there("used"), there("unused")) == (True, False)
     lam("UpdateFunctionConfiguration", FunctionName="f", Layers=[])
     assert there("used")  # the version has it
@@ -276,9 +318,9 @@ def test_a_deleted_function_takes_the_archive_of_a_deleted_layer_with_it(lam: La
     key = stored_code(lam, "l")
     lam("DeleteLayerVersion", LayerName="l", VersionNumber=1)
     lam("DeleteFunction", FunctionName="f")
-    assert lam.world.app.store.object("awslambda-us-east-1-tasks", key) is not None
+    assert lam.world.app.store.object(archives.bucket_of("us-east-1"), key) is not None
     lam("DeleteFunction", FunctionName="g")
-    assert lam.world.app.store.object("awslambda-us-east-1-tasks", key) is None
+    assert lam.world.app.store.object(archives.bucket_of("us-east-1"), key) is None
 
 
 def stored_code(lam: Lambda, layer: str) -> str:

@@ -63,7 +63,6 @@ def create_function(call: Call) -> dict[str, Any]:
     rules.check(given)
     _check_role(call, given["Role"])
     _check_runtime(call, given["Runtime"])
-    archives.establish(call)
     _check_letters(call, given)
     layers = layering.resolve(call, given.get("Layers") or [])
     body: dict[str, Any] = {**copy.deepcopy(dict(rules.DEFAULTS)), "Version": LATEST, "RevisionId": new_revision()}

@@ -6,6 +6,7 @@ Nothing is unpacked here: that is done in the sandbox.
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import os
 import struct
@@ -38,13 +39,20 @@ ADDRESS_S = 600
 
 
 def bucket_of(region: str) -> str:
-    return f"awslambda-{region}-tasks"
+    """The bucket of a region's code: no client can make one of such a name, for an underscore is not S3's."""
+    return f"awslambda_{region}_tasks"
+
+
+def _holder(code: Mapping[str, Any], region: str) -> str:
+    """The bucket that holds an archive; those taken in before its name was out of reach lie where anybody may have made one."""
+    held: str = code.get("Bucket") or f"awslambda-{region}-tasks"
+    return held
 
 
 def take(call: Call, given: Mapping[str, Any], key: str, what: str) -> dict[str, Any]:
     """Takes an archive in, as bytes or from S3, and keeps it under a key, in the call's change.
 
-    Gives: Key, Sha256 (base64) and Size.
+    Gives: Bucket, Key, Sha256 (base64) and Size.
     Raises: ServiceError InvalidParameterValueException.
     """
     if given.get("ZipFile") is not None and given.get("S3Bucket"):
@@ -57,6 +65,7 @@ def take(call: Call, given: Mapping[str, Any], key: str, what: str) -> dict[str,
         pieces = _fetch(call, given)
     else:
         raise refused(f"Please provide a source for {what}.")
+    _establish(call)
     receiver = call.app.blobs.receive(())
     try:
         for piece in pieces:
@@ -73,11 +82,11 @@ def take(call: Call, given: Mapping[str, Any], key: str, what: str) -> dict[str,
     )  # fmt: skip
     call.row(ObjectPut(row=row))
     sha256 = base64.b64encode(bytes.fromhex(received.sha256)).decode()
-    return {"Key": key, "Sha256": sha256, "Size": received.size_bytes}
+    return {"Bucket": row.bucket, "Key": key, "Sha256": sha256, "Size": received.size_bytes}
 
 
 def drop(call: Call, code: Mapping[str, Any]) -> None:
-    call.row(ObjectDelete(bucket=bucket_of(call.region), key=code["Key"]))
+    call.row(ObjectDelete(bucket=_holder(code, call.region), key=code["Key"]))
 
 
 def _fetch(call: Call, given: Mapping[str, Any]) -> Iterable[bytes]:
@@ -144,12 +153,12 @@ def _too_large() -> ServiceError:
 
 
 def input_of(call: Call, code: Mapping[str, Any], region: str, target: str) -> Input:
-    """An archive as an input of a run.
+    """An archive as an input of a run: the bytes that were taken in, and no others.
 
-    Raises: ServiceError where it is not there any more.
+    Raises: ServiceError where they are not there any more.
     """
-    row = call.app.store.object(bucket_of(region), code["Key"])
-    if row is None:
+    row = call.app.store.object(_holder(code, region), code["Key"])
+    if row is None or _digest(row) != base64.b64decode(code["Sha256"]):
         raise ServiceError("ServiceException", "The code of the function is not there any more.", 500)
     if row.inline is not None:
         return Input(target, data=row.inline)
@@ -157,11 +166,18 @@ def input_of(call: Call, code: Mapping[str, Any], region: str, target: str) -> I
     return Input(target, blob=call.app.blobs.path(row.parts[0].sha256))
 
 
+def _digest(row: ObjectRow) -> bytes:
+    """The SHA-256 of an object, where one is known of the whole of it."""
+    if row.inline is not None:
+        return hashlib.sha256(row.inline).digest()
+    return bytes.fromhex(row.parts[0].sha256) if len(row.parts) == 1 else b""
+
+
 def address(call: Call, code: Mapping[str, Any], region: str) -> str:
     """An address at which the archive can be had for ten minutes, signed by the account that holds code."""
-    name = bucket_of(region)
+    name = _holder(code, region)
     bucket = call.find(buckets.ref_of(name))
-    key = call.find(auth.key_ref(bucket.body["_signer"])) if bucket else None
+    key = call.find(auth.key_ref(bucket.body["_signer"])) if bucket and bucket.parent == OWNER else None
     if key is None:
         return ""
     host = call.headers.get("host") or f"{call.app.settings.host}:{call.app.settings.port}"
@@ -172,7 +188,7 @@ def address(call: Call, code: Mapping[str, Any], region: str) -> str:
     return str(request.url)
 
 
-def establish(call: Call) -> None:
+def _establish(call: Call) -> None:
     """Has a bucket for code, and a key that signs its addresses, in the call's change, where there is none yet."""
     name = bucket_of(call.region)
     if call.find(buckets.ref_of(name)) is not None:

@@ -25,7 +25,6 @@ from penstock.store.records import Document, Query
 def publish_layer_version(call: Call) -> dict[str, Any]:
     given = call.params
     name = read_layer(call, given["LayerName"])
-    archives.establish(call)
     layer = LAYER.find(call, name) or LAYER.create(call, name, body={"_last": 0})
     number = layer.body["_last"] + 1
     LAYER.save(call, layer, _last=number)
