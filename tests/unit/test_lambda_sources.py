@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from penstock.functions.base import THROTTLED, Outcome
-from penstock.kernel import invocations
+from penstock.kernel import invocations, queues
 from penstock.kernel.clock import FakeClock
 from penstock.services.lambda_.sources.batches import KIND
 from penstock.services.lambda_.sources.engine import succeeded
-from penstock.store.records import Change, Document, Query
+from penstock.store.records import Change, Document, Query, Ref
 from tests.conftest import World
 from tests.refusals import refusal
 from tests.unit.test_lambda import Dispatched, Lambda
@@ -99,6 +99,17 @@ def test_messages_come_to_the_function_as_aws_writes_them_and_are_deleted(mapped
     assert mapped.left() == 0
     assert not mapped.stored(invocations.KIND)
     assert mapped.shown()["LastProcessingResult"] == "OK"
+
+
+def test_everybody_who_watches_a_queue_is_woken_however_many_they_are(mapped: Mapped) -> None:
+    call = mapped.world.call()
+    refs = [Ref("k", mapped.world.account, "us-east-1", f"w{number}") for number in range(2001)]
+    for ref in refs:
+        queues.watch(call, mapped.arn, ref)
+    mapped.world.app.store.commit(call.change)
+    queue = queues.find(mapped.world.call(), mapped.arn)
+    assert queue is not None
+    assert sorted(queues.watchers(mapped.world.call(), queue)) == sorted(refs)
 
 
 def test_a_sent_message_wakes_the_mapping(mapped: Mapped) -> None:

@@ -15,6 +15,7 @@ QUEUE = "sqs.queue"
 MESSAGE = "sqs.message"
 WATCH = "sqs.watch"
 """A document that is woken when messages come: its parent is the queue's ARN, its body's `wakes` the document's Ref."""
+PAGE = 1000
 
 
 def watch(call: Call, queue_arn: str, watcher: Ref) -> None:
@@ -34,8 +35,13 @@ def unwatch(call: Call, watcher: Ref) -> None:
 
 def watchers(call: Call, queue: Document) -> list[Ref]:
     """Who is woken when messages come into a queue."""
-    query = Query(kind=WATCH, account=queue.account, region=queue.region, parent=queue.arn, limit=1000)
-    return [Ref(*watch.body["wakes"]) for watch in call.app.store.page(query)]
+    query = Query(kind=WATCH, account=queue.account, region=queue.region, parent=queue.arn, limit=PAGE)
+    found = page = call.app.store.page(query)
+    while len(page) == PAGE:
+        query.after = (page[-1].created, page[-1].name)
+        page = call.app.store.page(query)
+        found += page
+    return [Ref(*watch.body["wakes"]) for watch in found]
 
 
 def give_back(call: Call, ids: set[str]) -> None:
