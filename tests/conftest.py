@@ -49,6 +49,14 @@ class World:
     app: App
     account: str = "123456789012"
     region: str = "us-east-1"
+    writer: Writer | None = None
+
+    def engine(self, *kinds: str) -> Engine:
+        """An engine for documents of these kinds, as a new process has it: to be drained."""
+        assert self.writer is not None
+        app = self.app
+        steps = {kind: step for kind, step in app.steps().items() if kind in kinds}
+        return Engine(steps, app.store, SqliteWork(app.store, self.writer), app.clock, app.step_call)  # type: ignore[arg-type]
 
     def call(self, service: str = "sagemaker", operation: str = "", **params: Any) -> Call:
         caller = Caller(
@@ -105,7 +113,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     server.prepare(settings)
     writer = Writer(server.database(settings))
     store = SqliteStore(server.database(settings), writer)
-    yield World(server.app_of(settings, store))
+    yield World(server.app_of(settings, store), writer=writer)
     store.close()
 
 

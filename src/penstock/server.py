@@ -55,10 +55,11 @@ from penstock.runs.strays import sweep_at_start
 from penstock.search.base import LateSearch
 from penstock.services import SERVICES
 from penstock.services.lambda_.api import CONCURRENCY
+from penstock.services.lambda_.invoking.engine import recover as recover_invocations
 from penstock.services.lambda_.invoking.engine import ref_of
 from penstock.services.lambda_.workers import Workers
 from penstock.services.sagemaker import contract
-from penstock.services.sagemaker.jobs import recover
+from penstock.services.sagemaker.jobs import recover as recover_jobs
 from penstock.services.sagemaker.nouns import run_ref
 from penstock.settings import Settings
 from penstock.store.listener import WriterServer
@@ -264,7 +265,8 @@ def run_engine(settings: Settings) -> None:
 
     app.runs.listen(ended)
     app.functions = desk = functions_of(app, lambda key: engine.nudge(ref_of(key)))
-    recover(app)
+    recover_jobs(app)
+    recover_invocations(app)
     upkeep.begin(store, app.clock.now())
     desk.start()
     engine.start()

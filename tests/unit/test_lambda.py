@@ -21,7 +21,9 @@ from penstock.containers.penstock_lambda.host import unpack
 from penstock.functions.base import Gone, Outcome
 from penstock.kernel import invocations
 from penstock.kernel.clock import FakeClock
+from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_ import archives, rules
+from penstock.services.lambda_.invoking.engine import recover
 from penstock.store.records import Change, Document, ObjectPut, Part, Query
 from tests.conftest import Boto, House, World
 from tests.refusals import refusal
@@ -636,6 +638,20 @@ def fail(lam: Lambda, dispatched: Dispatched) -> None:
     assert document is not None
     lam.world.step(document)
     end(lam, dispatched, payload=FAULT, error="Unhandled")
+
+
+def test_events_begin_at_once_when_the_engine_is_killed_and_starts_again(lam: Lambda, dispatched: Dispatched) -> None:
+    app = lam.world.app
+    app.clock = FakeClock()
+    for number in range(3):
+        lam("Invoke", FunctionName="f", InvocationType="Event", Payload=str(number).encode())
+    assert lam.world.engine(invocations.KIND).drain() == 3
+    app.functions = after = Dispatched()
+    after.known[dispatched.begun[0].key] = True  # its worker goes on
+    assert lam.world.engine(invocations.KIND).drain() == 0  # they wait for their next looks
+    assert recover(app) == 3
+    lam.world.engine(invocations.KIND).drain()
+    assert sorted(order.payload for order in after.begun) == [b"1", b"2"]
 
 
 def test_a_queue_is_told_what_became_of_an_event_and_gets_the_dead_letter(lam: Lambda, dispatched: Dispatched) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 
 from penstock.functions.base import FAILED, THROTTLED, Functions, Outcome
 from penstock.kernel import invocations
+from penstock.kernel.app import App
 from penstock.kernel.call import Call
 from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_.invoking import destinations
 from penstock.services.lambda_.invoking.orders import order_of
 from penstock.services.lambda_.state import FUNCTION, LATEST, configuration_of, draw, read_name
-from penstock.store.records import Document, Ref
+from penstock.store.records import Change, Document, Query, Ref, Wake
 
 HEARTBEAT_S = 20.0
 RETRIES, MAX_AGE_S = 2, 21_600.0
@@ -29,6 +30,18 @@ THROTTLE_S = (1.0, 300.0)
 """The first pause after a throttled attempt, which doubles, and the longest."""
 KEPT_S = 86_400.0
 """How long an outcome is kept that nobody fetches."""
+
+
+def recover(app: App) -> int:
+    """At the engine's start: has every invocation that has not ended looked at now, since the dispatcher that had its order is gone.
+
+    Gives how many there are.
+    """
+    waiting = app.store.page(Query(kind=invocations.KIND, status=invocations.WAITING, limit=100_000, bodies=False))
+    now = app.clock.now()
+    if waiting:
+        app.store.commit(Change(wakes=[Wake(**one.ref._asdict(), due=now) for one in waiting]))
+    return len(waiting)
 
 
 def carry_out(call: Call, invocation: Document) -> float | None:
