@@ -6,10 +6,12 @@ import base64
 import hashlib
 import io
 import json
+import sqlite3
 import struct
 import threading
 import urllib.request
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ import msgspec
 import pytest
 from botocore.exceptions import ClientError
 
+from penstock import server
 from penstock.containers.penstock_lambda.host import unpack
 from penstock.functions.base import Gone, Outcome
 from penstock.kernel import invocations
 from penstock.kernel.clock import FakeClock
 from penstock.kernel.errors import ServiceError
 from penstock.services.lambda_ import archives, rules
-from penstock.services.lambda_.invoking.engine import recover
+from penstock.services.lambda_.invoking.engine import HEARTBEAT_S, recover
 from penstock.store.records import Change, Document, ObjectPut, Part, Query
 from tests.conftest import Boto, House, World
 from tests.refusals import refusal
@@ -652,6 +655,26 @@ def test_events_begin_at_once_when_the_engine_is_killed_and_starts_again(lam: La
     assert recover(app) == 3
     lam.world.engine(invocations.KIND).drain()
     assert sorted(order.payload for order in after.begun) == [b"1", b"2"]
+
+
+def test_nothing_is_left_of_an_invocation_whose_outcome_was_fetched(lam: Lambda, dispatched: Dispatched) -> None:
+    app = lam.world.app
+    app.clock = clock = FakeClock()
+    call = lam.world.call()
+    invocations.begin(call, "f", "{}", name="n1", tell=lam.document().ref)
+    app.store.commit(call.change)
+    engine = lam.world.engine(invocations.KIND)
+    engine.drain()
+    dispatched.known[dispatched.begun[0].key] = Outcome(payload=b"1")
+    clock.move(HEARTBEAT_S)
+    engine.drain()
+    call = lam.world.call()
+    assert invocations.outcome(call, "n1") is not None
+    invocations.end(call, "n1")
+    app.store.commit(call.change)
+    engine.drain()
+    with closing(sqlite3.connect(server.database(app.settings))) as read:
+        assert read.execute("SELECT count(*) FROM work WHERE kind = ?", [invocations.KIND]).fetchone() == (0,)
 
 
 def test_a_queue_is_told_what_became_of_an_event_and_gets_the_dead_letter(lam: Lambda, dispatched: Dispatched) -> None:

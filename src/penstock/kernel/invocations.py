@@ -97,3 +97,4 @@ def end(call: Call, name: str) -> None:
     """Forgets an invocation; a function that still runs goes on, and nobody hears of it."""
     if (document := find(call, name)) is not None:
         call.delete(document)
+        call.wake(document.ref)  # the look that it waits for, at an outcome that nobody fetched, goes too
