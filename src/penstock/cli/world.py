@@ -211,7 +211,7 @@ def env(
     data: DataOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
 ) -> None:
-    """Print the variables for a shell: eval "$(penstock env)"."""
+    """Print the variables for a shell, eval "$(penstock env)"; starts a server if none is up."""
     settings = settings_of(data)
     found = variables(settings, ensure_up(settings))
     if as_json:
