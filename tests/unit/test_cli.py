@@ -22,7 +22,7 @@ from rich.console import Console
 from penstock import Refused, cli, server
 from penstock.cli import checks, costs, dag, demo, executions, family, faults, images, logs, pipelines, plan, world
 from penstock.cli.clients import Unanswered
-from penstock.cli.screen import screen
+from penstock.cli.screen import screen, theirs
 from penstock.kernel.errors import ServiceError
 from penstock.runs.base import RunSpec
 from penstock.runs.folder import Order, RunFolder, Setup
@@ -347,6 +347,42 @@ def test_a_bill_of_nothing_shows_no_prices(capsys: pytest.CaptureFixture[str]) -
     assert "of today" not in capsys.readouterr().out
     costs.print_total({**told, "steps": [{"jobs": [{"uses": [{}]}]}]})
     assert "seconds are those of this machine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["pip install 'penstock[docker]'.", "[/bold] [red]x[/red]", "ends in \\"])
+def test_other_peoples_text_is_shown_as_it_is(text: str) -> None:
+    shown = Console(width=200, file=io.StringIO(), record=True)
+    shown.print(f"[bold]{theirs(text)}[/bold] [dim]end[/dim]")
+    assert shown.export_text() == f"{text} end\n"
+
+
+def test_doctor_shows_a_remedy_with_its_brackets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = [checks.Check("docker", "poor", "No [docker].", "pip install 'penstock[docker]'.")]
+    monkeypatch.setattr(checks, "examine", lambda settings: found)
+    with pytest.raises(cli.typer.Exit):
+        family.doctor(data=None, as_json=False)
+    told = capsys.readouterr().out
+    assert "No [docker]." in told
+    assert "pip install 'penstock[docker]'." in told
+
+
+def test_folders_images_and_steps_with_brackets_are_named_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"account": "1", "access_key_id": "A", "role_arn": "arn", "proxy_token": ""}
+    monkeypatch.setattr(world, "credentials", lambda settings: keys)
+    family.show({"url": "http://x"}, Settings(data=Path("/tmp/[dim]here")), as_json=False)
+    job = {"job": "arn:x/[dim]job", "uses": [{"instances": 1, "instance_type": "ml.[dim]", "ran_s": 1, "billable_s": 1, "usd": 1}]}
+    step = {"step": "a[dim]step", "cached": False, "usd": 1.0, "status": "Succeeded", "jobs": [job]}
+    told = {"status": "Succeeded", "usd": 1.0, "unknown": ["ml.[dim]"], "prices": "of today", "steps": [step]}
+    monkeypatch.setattr(world, "listing", lambda data: (Settings(), {}))
+    monkeypatch.setattr(costs, "billed", lambda settings, execution: told)
+    costs.cost("x")
+    monkeypatch.setattr(server, "images_of", lambda settings: SimpleNamespace(pull=lambda uri, tell: SimpleNamespace(note=uri)))
+    images.pull(["an[dim]image"])
+    printed = capsys.readouterr().out
+    for text in ("/tmp/[dim]here", "[dim]job", "ml.[dim],", "a[dim]step", "price for ml.[dim]", "an[dim]image"):
+        assert text in printed
 
 
 def test_a_warm_worker_is_no_job_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

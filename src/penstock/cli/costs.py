@@ -9,7 +9,7 @@ import typer
 
 from penstock import Refused, server
 from penstock.cli import dag, world
-from penstock.cli.screen import screen
+from penstock.cli.screen import screen, theirs
 from penstock.cli.world import DataOption
 from penstock.services.sagemaker.pipelines import bills
 from penstock.services.sagemaker.pipelines.explain import find_execution
@@ -32,13 +32,13 @@ def cost(
         print(json.dumps(told, indent=2))
         return
     for step in told["steps"]:
-        console.print(f"[bold]{step['step']}[/bold]  {_why(step)}", soft_wrap=True)
+        console.print(f"[bold]{theirs(step['step'])}[/bold]  {_why(step)}", soft_wrap=True)
         for job in step["jobs"]:
             for use in job["uses"]:
                 ran = "" if use["ran_s"] == use["billable_s"] else f" (ran {use['ran_s']:.0f} s)"
                 console.print(
-                    f"    {use['instances']} x {use['instance_type']}, {use['billable_s']:.0f} s{ran}: {money(use['usd'])}"
-                    f"  [dim]{job['job'].rpartition('/')[2]}[/dim]", soft_wrap=True,
+                    f"    {use['instances']} x {theirs(use['instance_type'])}, {use['billable_s']:.0f} s{ran}: {money(use['usd'])}"
+                    f"  [dim]{theirs(job['job'].rpartition('/')[2])}[/dim]", soft_wrap=True,
                 )  # fmt: skip
     print_total(told)
 
@@ -58,7 +58,7 @@ def billed(settings: Settings, execution: str) -> dict[str, Any] | None:
 
 def print_total(told: dict[str, Any]) -> None:
     """The bill's sum, as the end of `penstock run` shows it, too."""
-    unknown = f"; there is no price for {', '.join(told['unknown'])}" if told["unknown"] else ""
+    unknown = f"; there is no price for {theirs(', '.join(told['unknown']))}" if told["unknown"] else ""
     open_ = "" if told["status"] in dag.ENDED else " so far"
     console.print(f"AWS would have billed{open_} [bold]{money(told['usd'])}[/bold]{unknown}.", soft_wrap=True)
     if any(job["uses"] for step in told["steps"] for job in step["jobs"]):

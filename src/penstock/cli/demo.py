@@ -18,7 +18,7 @@ import penstock
 from penstock import Refused, server
 from penstock.cli import pipelines, world
 from penstock.cli.clients import Clients
-from penstock.cli.screen import screen
+from penstock.cli.screen import screen, theirs
 from penstock.cli.world import DataOption, PortOption
 from penstock.runs.base import ImageError
 from penstock.runs.images.environments import find_uv
@@ -62,7 +62,7 @@ def demo(
     )
     if script.returncode:
         raise Refused(f"create_pipeline.py ended with exit code {script.returncode}:\n{script.stderr}")
-    out.print(f"   {script.stdout.strip().splitlines()[-1]}")
+    out.print(f"   {theirs(script.stdout.strip().splitlines()[-1])}")
     out.print(f"\n[bold]2. Start it[/bold]   AccuracyThreshold={threshold}")
     arn = pipelines.start(clients, "MLOpsPipeline", [{"Name": "AccuracyThreshold", "Value": str(threshold)}])
     execution = pipelines.follow(clients, arn, as_json)
@@ -158,13 +158,13 @@ def outcome(clients: Clients, arn: str, approve: bool, out: Console) -> dict[str
     metrics = json.load(clients["s3"].get_object(Bucket=bucket, Key=f"{key}/evaluation.json")["Body"])["metrics"]
     out.print(
         "\n[bold]3. The metrics that the script wrote[/bold]   "
-        + "   ".join(f"{name} [bold]{metric['value']:.4f}[/bold]" for name, metric in metrics.items())
+        + "   ".join(f"{theirs(name)} [bold]{metric['value']:.4f}[/bold]" for name, metric in metrics.items())
     )
     training = sagemaker.describe_training_job(
         TrainingJobName=steps["TrainModel"]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
     )
     model = training["ModelArtifacts"]["S3ModelArtifacts"]
-    out.print(f"   model   {model}", soft_wrap=True)
+    out.print(f"   model   {theirs(model)}", soft_wrap=True)
     found: dict[str, Any] = {
         "Metrics": {name: metric["value"] for name, metric in metrics.items()},
         "ModelArtifacts": model,
@@ -206,4 +206,4 @@ def tell_next(settings: Settings, arn: str, result: dict[str, Any], out: Console
         ("run your_pipeline.py", "your own script, unmodified"),
         ("down", "stop the server; everything is kept"),
     ):
-        out.print(f"  [green]{penstock} {command}[/green]   [dim]{why}[/dim]", soft_wrap=True)
+        out.print(f"  [green]{theirs(penstock)} {theirs(command)}[/green]   [dim]{why}[/dim]", soft_wrap=True)

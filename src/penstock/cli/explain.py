@@ -6,11 +6,10 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from penstock import Refused, server
 from penstock.cli import world
-from penstock.cli.screen import screen
+from penstock.cli.screen import screen, theirs
 from penstock.cli.world import DataOption
 from penstock.services.sagemaker.pipelines import explain as pipelines
 
@@ -73,16 +72,16 @@ def explain(
 def _print(told: dict[str, Any]) -> None:
     mark = MARKS.get(told["outcome"], f"[yellow]{told['outcome']}[/yellow]")
     mode = f" [dim]({told['mode']})[/dim]" if "mode" in told else ""
-    console.print(f"[bold]{told['step']}[/bold]  {mark}{mode}  {escape(told['why'])}.", soft_wrap=True)
+    console.print(f"[bold]{theirs(told['step'])}[/bold]  {mark}{mode}  {theirs(told['why'])}.", soft_wrap=True)
     for difference in told.get("differences", []):
-        console.print(f"    {escape(difference['attribute'])}", soft_wrap=True)
+        console.print(f"    {theirs(difference['attribute'])}", soft_wrap=True)
         for side, sign in SIDES.items():
             if difference.get(side) is not None:
-                console.print(f"      {sign} {escape(json.dumps(difference[side]))}", soft_wrap=True)
+                console.print(f"      {sign} {theirs(json.dumps(difference[side]))}", soft_wrap=True)
     for number, attempt in enumerate(told.get("attempts", []), 1):
         pause_s = attempt["again"] - attempt["at"]
         console.print(
-            f"    attempt {number}: {attempt['exception']}, again after {pause_s:g} s. {escape(attempt['reason'])}", soft_wrap=True
+            f"    attempt {number}: {theirs(attempt['exception'])}, again after {pause_s:g} s. {theirs(attempt['reason'])}", soft_wrap=True
         )
     if "unkept" in told:
-        console.print(f"    {escape(told['unkept'])}.", soft_wrap=True)
+        console.print(f"    {theirs(told['unkept'])}.", soft_wrap=True)

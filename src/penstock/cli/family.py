@@ -15,7 +15,7 @@ import typer
 
 from penstock import Refused, presence, server
 from penstock.cli import checks, world
-from penstock.cli.screen import screen
+from penstock.cli.screen import screen, theirs
 from penstock.cli.world import DataOption
 from penstock.runs import runner
 from penstock.runs.base import RUNNING, STARTING
@@ -80,10 +80,10 @@ def show(about: dict[str, Any], settings: Settings, as_json: bool, already: bool
         )
         return
     since = "was up already" if already else "is up"
-    console.print(f"[bold]Penstock[/bold] {since} at [bold cyan]{about['url']}[/bold cyan]   (data: {settings.data})")
-    console.print(f"  account      {keys['account']}, region {settings.region}")
+    console.print(f"[bold]Penstock[/bold] {since} at [bold cyan]{about['url']}[/bold cyan]   (data: {theirs(settings.data)})")
+    console.print(f"  account      {keys['account']}, region {theirs(settings.region)}")
     console.print(f"  access key   {keys['access_key_id']}   (secret: `penstock env`)")
-    console.print(f"  role         {keys['role_arn']}")
+    console.print(f"  role         {theirs(keys['role_arn'])}")
     console.print(
         "  next         [green]penstock exec -- python your_pipeline.py[/green]   or   [green]penstock demo[/green]"
     )
@@ -174,7 +174,7 @@ def reset(
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(
             missing_ok=True
         )
-    console.print(f"{settings.data} is empty{' but for its images' if kept else ''}.")
+    console.print(f"{theirs(settings.data)} is empty{' but for its images' if kept else ''}.")
 
 
 def doctor(
@@ -193,7 +193,7 @@ def doctor(
     else:
         for check in found:
             mark = {"good": "[green]ok[/green]", "poor": "[yellow]--[/yellow]", "bad": "[red]no[/red]"}[check.state]
-            console.print(f" {mark}  {check.name:<12} {check.sentence}")
+            console.print(f" {mark}  {check.name:<12} {theirs(check.sentence)}")
             if check.remedy:
-                console.print(f"                  [bold]{check.remedy}[/bold]")
+                console.print(f"                  [bold]{theirs(check.remedy)}[/bold]")
     raise typer.Exit(1 if any(c.state == "bad" for c in found) else 0)

@@ -12,7 +12,7 @@ import typer
 
 from penstock import Refused, server
 from penstock.cli import world
-from penstock.cli.screen import screen
+from penstock.cli.screen import screen, theirs
 from penstock.cli.world import DataOption
 from penstock.runs import sandbox
 from penstock.runs.base import ImageError, Input, Mount
@@ -75,11 +75,11 @@ def pull(
     images = server.images_of(world.settings_of(data))
     for uri in uris:
         try:
-            with console.status(f"{uri} ...") as status:
-                found = images.pull(uri, lambda line: status.update(f"{uri}: {line}"))  # noqa: B023
+            with console.status(f"{theirs(uri)} ...") as status:
+                found = images.pull(uri, lambda line: status.update(theirs(f"{uri}: {line}")))  # noqa: B023
         except ImageError as fault:
             raise Failed(str(fault)) from None
-        console.print(f"[green]✔[/green] {found.note or uri}", soft_wrap=True)
+        console.print(f"[green]✔[/green] {theirs(found.note or uri)}", soft_wrap=True)
 
 
 @app.command()
@@ -99,7 +99,7 @@ def add(
     except ImageError as fault:
         raise Refused(str(fault)) from None
     console.print(
-        f"{uri} is known now; it is built when first used, or by `penstock image pull {uri}`.", soft_wrap=True
+        f"{uri} is known now; it is built when first used, or by `penstock image pull {uri}`.", soft_wrap=True, markup=False
     )
 
 
@@ -127,7 +127,7 @@ def build(
         made = Build(_workshop(settings, fresh), folder, dockerfile, given, _tell).make(tag)
     except ImageError as fault:
         raise Failed(f"{dockerfile}: {fault}") from None
-    console.print(f"[green]✔[/green] {tag}: {len(made.layers)} layers, {made.size_bytes / 1e6:.0f} MB", soft_wrap=True)
+    console.print(f"[green]✔[/green] {theirs(tag)}: {len(made.layers)} layers, {made.size_bytes / 1e6:.0f} MB", soft_wrap=True)
 
 
 def _tell(line: str) -> None:
@@ -167,7 +167,7 @@ def remove(
     for uri in uris:
         if not images.remove(uri):
             raise Refused(f"{uri} is no image that was built or added here.")
-        console.print(f"{uri} is gone.", soft_wrap=True)
+        console.print(f"{uri} is gone.", soft_wrap=True, markup=False)
 
 
 @app.command()

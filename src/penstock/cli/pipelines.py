@@ -18,7 +18,7 @@ from rich.markup import escape
 from penstock import Refused
 from penstock.cli import costs, dag, world
 from penstock.cli.clients import Clients, answering
-from penstock.cli.screen import screen
+from penstock.cli.screen import screen, theirs
 from penstock.cli.world import DataOption, PortOption
 from penstock.settings import Settings
 
@@ -111,13 +111,13 @@ def follow(clients: Clients, arn: str, as_json: bool) -> dict[str, Any]:
             execution = dag.follow(clients, arn, console)
     except (KeyboardInterrupt, SystemExit):
         Console(highlight=False, stderr=as_json).print(
-            f"The execution goes on. To stop it: [green]{penstock} stop {name}[/green]",
+            f"The execution goes on. To stop it: [green]{theirs(penstock)} stop {theirs(name)}[/green]",
             soft_wrap=True,
         )
         raise
     if reason := execution.get("FailureReason"):
         console.print(reason, style="red", soft_wrap=True, markup=False)
-        console.print(f"The logs: [green]{penstock} logs {name}[/green]", soft_wrap=True)
+        console.print(f"The logs: [green]{theirs(penstock)} logs {theirs(name)}[/green]", soft_wrap=True)
     return execution
 
 

@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from penstock import Refused, server
 from penstock.cli import pipelines, world
 from penstock.cli.clients import Clients
 from penstock.cli.costs import money
-from penstock.cli.screen import screen
+from penstock.cli.screen import screen, theirs
 from penstock.cli.world import DataOption
 from penstock.kernel.errors import ServiceError
 from penstock.services.sagemaker.pipelines import plan as plans
@@ -90,10 +89,10 @@ def planned(settings: Settings, name: str, given: dict[str, str]) -> dict[str, A
 
 
 def _draw(told: dict[str, Any]) -> None:
-    console.print(f"[bold]Pipeline {escape(told['pipeline'])}[/bold]  version {told['version']}  [dim]cache {told['cache']}[/dim]")
+    console.print(f"[bold]Pipeline {theirs(told['pipeline'])}[/bold]  version {told['version']}  [dim]cache {told['cache']}[/dim]")
     if told["parameters"]:
         shown = ", ".join(f"{name}={value}" for name, value in told["parameters"].items())
-        console.print(escape(shown), style="dim", soft_wrap=True)
+        console.print(theirs(shown), style="dim", soft_wrap=True)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     for column in ("step", "type", "after", "expected", "instances", "last time", "at AWS"):
         right, name = column in ("last time", "at AWS"), column == "step"
@@ -101,8 +100,8 @@ def _draw(told: dict[str, Any]) -> None:
     for step in told["steps"]:
         style = STYLES[step["expected"]]
         table.add_row(
-            ("" if step["reached"] else "? ") + step["step"], step["type"], ", ".join(step["after"]),
-            f"[{style}]{WORDS.get(step['expected'], step['expected'])}[/{style}]", _instances(step),
+            theirs(("" if step["reached"] else "? ") + step["step"]), step["type"], theirs(", ".join(step["after"])),
+            f"[{style}]{WORDS.get(step['expected'], step['expected'])}[/{style}]", theirs(_instances(step)),
             "" if not step["jobs"] else "never run" if step["last_s"] is None else f"{step['last_s']:.0f} s",
             "" if not step["jobs"] else money(step["usd"]),
         )  # fmt: skip
@@ -110,7 +109,7 @@ def _draw(told: dict[str, Any]) -> None:
     if not all(step["reached"] for step in told["steps"]):
         console.print("? in a branch that is decided later: the step may not be reached.", style="dim", soft_wrap=True)
     for step in told["steps"]:
-        console.print(f"[bold]{step['step']}[/bold]  {escape(step['why'])}.", soft_wrap=True)
+        console.print(f"[bold]{theirs(step['step'])}[/bold]  {theirs(step['why'])}.", soft_wrap=True)
     _total(told)
 
 
@@ -125,7 +124,7 @@ def _total(told: dict[str, Any]) -> None:
     most = f", with the branches that are decided later at most {money(told['usd_most'])}" if told["usd_most"] > told["usd"] else ""
     console.print(f"[bold]At AWS: {money(told['usd'])}[/bold]{most}.", soft_wrap=True)
     if told["unknown"]:
-        console.print(f"[yellow]Not known, and not in it: {', '.join(told['unknown'])}.[/yellow]", soft_wrap=True)
+        console.print(f"[yellow]Not known, and not in it: {theirs(', '.join(told['unknown']))}.[/yellow]", soft_wrap=True)
     for kind in told["unpriced"]:
-        console.print(f"[yellow]There is no price for {escape(kind)}.[/yellow]", soft_wrap=True)
+        console.print(f"[yellow]There is no price for {theirs(kind)}.[/yellow]", soft_wrap=True)
     console.print(f"Prices: {told['prices']}", style="dim", soft_wrap=True)

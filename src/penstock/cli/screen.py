@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 
 WIDE = 10_000
 
@@ -13,3 +14,8 @@ def screen() -> Console:
     if not made.is_terminal:
         made.width = WIDE
     return made
+
+
+def theirs(text: object) -> str:
+    """Somebody else's text, for a line with markup of ours: names, paths and reasons are shown as they are."""
+    return escape(str(text))
