@@ -89,7 +89,7 @@ def test_nothing_acknowledged_is_lost_and_every_token_comes_back(tmp_path: Path)
         sent, got = send_and_receive(clan, plain)
         assert set(got) == set(sent)
 
-        lam.get_waiter("function_active_v2").wait(FunctionName="answers", WaiterConfig={"Delay": 1, "MaxAttempts": 180})
+        lam.get_waiter("function_active_v2").wait(FunctionName="answers", WaiterConfig={"Delay": 0.1, "MaxAttempts": 1800})
         arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         lam.create_event_source_mapping(EventSourceArn=arn, FunctionName="answers")
         sm.create_pipeline(PipelineName="asks", PipelineDefinition=definition(url), RoleArn=role)

@@ -107,7 +107,7 @@ def begin(boto: Boto, name: str, image: str = IMAGE, **hyper: str) -> None:
 def ended(boto: Boto, name: str) -> Any:
     waiter = boto("sagemaker").get_waiter("training_job_completed_or_stopped")
     try:
-        waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 240})
+        waiter.wait(TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 2400})
     finally:
         told = boto("sagemaker").describe_training_job(TrainingJobName=name)
     return told

@@ -62,7 +62,7 @@ def report_of(family: Family, uri: str, **application: Any) -> dict[str, Any]:
         ProcessingResources={"ClusterConfig": {"InstanceCount": 1, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}},
     )
     sagemaker.get_waiter("processing_job_completed_or_stopped").wait(
-        ProcessingJobName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+        ProcessingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 1200}
     )
     described = sagemaker.describe_processing_job(ProcessingJobName=name)
     assert described["ProcessingJobStatus"] == "Completed", described.get("FailureReason")

@@ -60,7 +60,7 @@ class Functions:
         given = {"Runtime": RUNTIME, "Handler": "app.handler", "Role": self.boto.role, "Code": {"ZipFile": zipped(app__py=code)}}
         self.client.create_function(FunctionName=name, **(given | members))
         self.made.append(name)
-        self.client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 180})
+        self.client.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 1800})
         return name
 
     def __call__(self, name: str, event: Any = None, **members: Any) -> tuple[Any, str, str]:
@@ -186,7 +186,7 @@ def test_layers_lie_on_the_path_and_new_code_is_served_at_once(functions: Functi
     functions.client.update_function_code(
         FunctionName=name, ZipFile=zipped(app__py="def handler(event, context):\n    return 2")
     )
-    functions.client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
+    functions.client.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 1800})
     assert functions(name)[0] == 2
     assert functions(name, Qualifier="1")[0] == ["of the layer", "beside"]
 

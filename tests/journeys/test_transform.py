@@ -186,7 +186,7 @@ def test_a_model_of_the_built_in_xgboost_predicts_what_follows_the_id_and_is_joi
         StoppingCondition={"MaxRuntimeInSeconds": 300},
     )  # fmt: skip
     shop.sm.get_waiter("training_job_completed_or_stopped").wait(
-        TrainingJobName=name, WaiterConfig={"Delay": 1, "MaxAttempts": WAIT_S}
+        TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * WAIT_S}
     )
     data = shop.sm.describe_training_job(TrainingJobName=name)["ModelArtifacts"]["S3ModelArtifacts"]
     model = shop.model(shop.container(XGBOOST, data))

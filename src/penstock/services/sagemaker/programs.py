@@ -65,3 +65,20 @@ class Kind:
     """The keys, below their output's URI, of results whose file cannot be named like them, by the file's name."""
     resumed: bool = False
     """Whether answers go up while it runs, and a lost run is planned anew: `plan` leaves out what is `_published`."""
+
+
+def unseen(call: Call, document: Document) -> bool:
+    """Shows nothing of a job that waits for capacity: it is InProgress, without the moment of its start."""
+    return False
+
+
+def starts(member: str) -> Callable[[Call, Document, float], bool]:
+    """Shows that a job's program runs by the moment of its start alone."""
+
+    def run(call: Call, document: Document, started: float) -> bool:
+        if member in document.body:
+            return False
+        document.body[member] = started
+        return True
+
+    return run

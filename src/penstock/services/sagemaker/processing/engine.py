@@ -78,17 +78,6 @@ def targets(document: Document) -> dict[str, str]:
 # --- turns of its life
 
 
-def wait(call: Call, document: Document) -> bool:
-    return False  # a processing job that waits is InProgress, without a ProcessingStartTime
-
-
-def run(call: Call, document: Document, started: float) -> bool:
-    if "ProcessingStartTime" in document.body:
-        return False
-    document.body["ProcessingStartTime"] = started
-    return True
-
-
 def end(call: Call, document: Document, state: RunState, fault: str | None) -> None:
     """Moves the job to its last status."""
     body = document.body
@@ -111,8 +100,8 @@ KIND = programs.Kind(
     hosts=lambda document: rules.hosts_of(document.body),
     plan=plan,
     targets=targets,
-    wait=wait,
-    run=run,
+    wait=programs.unseen,
+    run=programs.starts("ProcessingStartTime"),
     end=end,
 )
 

@@ -184,17 +184,6 @@ def targets(document: Document) -> dict[str, str]:
 # --- turns of its life
 
 
-def wait(call: Call, document: Document) -> bool:
-    return False  # a transform job that waits is InProgress, without a TransformStartTime
-
-
-def run(call: Call, document: Document, started: float) -> bool:
-    if "TransformStartTime" in document.body:
-        return False
-    document.body["TransformStartTime"] = started
-    return True
-
-
 def end(call: Call, document: Document, state: RunState, fault: str | None) -> None:
     """Moves the job to its last status."""
     body = document.body
@@ -219,8 +208,8 @@ KIND = programs.Kind(
     hosts=lambda document: rules.hosts_of(document.body),
     plan=plan,
     targets=targets,
-    wait=wait,
-    run=run,
+    wait=programs.unseen,
+    run=programs.starts("TransformStartTime"),
     end=end,
     others=lambda document: _images(document)[1:],
     keys=lambda document: document.body.get("_keys", {}),
