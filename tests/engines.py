@@ -62,7 +62,7 @@ def _podman() -> Iterator[str]:
     """A Podman with a store of its own."""
     place = Path(tempfile.mkdtemp(prefix="penstock-podman-"))
     address = f"unix://{place}/podman.sock"
-    own = ["--root", place / "root", "--runroot", place / "run", "--cgroup-manager", "cgroupfs", "--storage-driver", "vfs"]
+    own = _storage(place)
     runtime = ["--runtime", "runc"] if shutil.which("runc") else []
     with open(place / "log", "wb") as log:
         service = subprocess.Popen(
@@ -76,7 +76,19 @@ def _podman() -> Iterator[str]:
         service.terminate()
         service.wait()
         subprocess.run(["podman", *own, "rm", "--all", "--force"], capture_output=True, check=False)
+        for mounted in (path for path in place.glob("*/overlay") if path.is_mount()):
+            subprocess.run(["umount", mounted], capture_output=True, check=False)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _storage(place: Path) -> list[str | Path]:
+    """Where a Podman keeps its images: by layers where the kernel and the disk can, since copies take seconds a container."""
+    for driver in ("overlay", "vfs"):
+        own = ["--root", place / driver, "--runroot", place / "run", "--cgroup-manager", "cgroupfs", "--storage-driver", driver]
+        if not subprocess.run(["podman", *own, "info"], capture_output=True, check=False, cwd="/").returncode:
+            break
+        shutil.rmtree(place / "run", ignore_errors=True)
+    return own
 
 
 def _wait(address: str, service: subprocess.Popen[bytes]) -> str:
