@@ -90,7 +90,7 @@ def tune(client: Any, role: str, strategy: str, trials: int) -> float:
         job = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
         if job["HyperParameterTuningJobStatus"] not in ("InProgress", "Stopping"):
             break
-        time.sleep(0.1)
+        time.sleep(steps.ASK_S)
     assert job["HyperParameterTuningJobStatus"] == "Completed", job.get("FailureReason")
     assert job["TrainingJobStatusCounters"]["Completed"] == trials, job["TrainingJobStatusCounters"]
     return float((job["HyperParameterTuningEndTime"] - job["CreationTime"]).total_seconds())
