@@ -22,7 +22,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -63,14 +62,12 @@ from penstock.services.sagemaker.jobs import recover as recover_jobs
 from penstock.services.sagemaker.nouns import run_ref
 from penstock.settings import Settings
 from penstock.store.listener import WriterServer
-from penstock.store.records import StoreFailed
 from penstock.store.remote import RemoteWriter
 from penstock.store.sqlite import SqliteStore, SqliteWork
 from penstock.store.writer import Writer
 from penstock.wire import models
 
 log = logging.getLogger("penstock.server")
-TELL_AGAIN_S = 1.0
 FRONT_NICE = -10
 """Before what it serves, where the system lets it: its turns are short, and somebody waits for each."""
 
@@ -261,7 +258,7 @@ def run_engine(settings: Settings) -> None:
 
     def ended(run: str) -> None:
         if (ref := run_ref(run)) is not None:
-            engine.nudge(ref).add_done_callback(lambda told: _tell_again(told, ended, run))
+            engine.nudge(ref)
 
     app.runs.listen(ended)
     app.functions = desk = functions_of(app, lambda key: engine.nudge(ref_of(key)))
@@ -291,14 +288,6 @@ def functions_of(app: App, ended: Callable[[str], Any]) -> Desk:
     )
     app.runs.listen(dispatcher.heard)
     return Desk(dispatcher, settings.data / "sockets")
-
-
-def _tell_again(told: Future[None], tell: Callable[[str], None], run: str) -> None:
-    """Tells the engine of a run again, soon, where its store took nothing: the disk is full, say."""
-    if isinstance(told.exception(), StoreFailed):
-        timer = threading.Timer(TELL_AGAIN_S, tell, (run,))
-        timer.daemon = True
-        timer.start()
 
 
 def run_front(settings: Settings, listening: socket.socket, number: int) -> None:

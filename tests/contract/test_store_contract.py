@@ -791,6 +791,32 @@ class StoreContract:
         work.release_all()
         assert [(w.name, w.due) for w in work.claim(NOW + 1, 10, 10)] == [("b", NOW - 5), ("a", NOW)]
 
+    def test_a_look_without_a_claim_ends_the_wake_that_it_saw(self, store: Store, work: Work) -> None:
+        store.commit(Change(wakes=[wake("a", NOW + 20), wake("b", NOW + 20)]))
+        assert (work.due(wake("a").ref), work.due(wake("c").ref)) == (NOW + 20, None)
+        work.finish(wake("a", NOW + 20), None, Change()).result(10)
+        work.finish(wake("b", NOW + 20), NOW + 3, Change()).result(10)
+        work.finish(wake("c", math.inf), NOW + 4, Change()).result(10)
+        assert [work.due(wake(name).ref) for name in "abc"] == [None, NOW + 3, NOW + 4]
+
+    @pytest.mark.parametrize(("again", "due"), [(None, NOW + 5), (NOW + 9, NOW + 5), (NOW + 2, NOW + 2)])
+    def test_a_wake_that_was_moved_stays_after_a_look_without_a_claim(
+        self, store: Store, work: Work, again: float | None, due: float
+    ) -> None:
+        store.commit(Change(wakes=[wake("a", NOW + 20)]))
+        store.commit(Change(wakes=[wake("a", NOW + 5)]))
+        work.finish(wake("a", NOW + 20), again, Change()).result(10)
+        assert work.due(wake("a").ref) == due
+
+    def test_a_wake_that_was_claimed_stays_claimed_after_a_look_without_a_claim(self, store: Store, work: Work) -> None:
+        store.commit(Change(wakes=[wake("a", NOW)]))
+        (held,) = work.claim(NOW, 10, 10)
+        assert work.due(held.ref) is None
+        work.finish(wake("a", NOW), None, Change()).result(10)
+        work.finish(wake("a", NOW), NOW + 3, Change()).result(10)  # noted beside the step that runs
+        work.finish(held, None, Change()).result(10)
+        assert work.due(held.ref) == NOW + 3
+
     def test_what_a_commit_makes_due_is_claimed_in_it(self, store: Store, work: Work) -> None:
         taken: list[tuple[list[str], float | None]] = []
         room = [1]

@@ -326,8 +326,50 @@ def test_a_kind_without_a_step_is_told_once_and_left(world: World, caplog: pytes
 def test_a_nudge_has_the_document_looked_at(world: World) -> None:
     world.store.commit(Change(puts=[doc()]))
     engine = world.engine(count)
-    engine.nudge(doc().ref).result(10)
+    engine.nudge(doc().ref)
     assert engine.drain() == 1
+
+
+def test_a_nudge_ends_the_wait_for_the_next_look(world: World) -> None:
+    world.put("a", due=world.clock.now() + 20)
+    engine = world.engine(count)
+    engine.nudge(doc().ref)
+    assert engine.drain() == 1
+    assert world.work.next_due() is None
+
+
+def test_a_wake_that_comes_while_a_nudged_look_runs_is_not_lost(world: World) -> None:
+    world.store.commit(Change(puts=[doc()]))
+    dues = [3.0, 0.0]
+
+    def step(call: Call, document: Document) -> None:
+        if dues:
+            world.store.commit(Change(wakes=[wake(due=call.now + dues.pop())]))
+        count(call, document)
+
+    engine = world.engine(step)
+    engine.nudge(doc().ref)
+    assert engine.drain() == 2
+    assert world.work.next_due() == world.clock.now() + 3
+
+
+def test_a_nudged_look_that_fails_is_tried_again_after_a_pause(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.put("a", due=world.clock.now() + 20)
+    failures = [1]
+
+    def step(call: Call, document: Document) -> None:
+        if failures:
+            failures.pop()
+            raise KeyError("a bug")
+        count(call, document)
+
+    engine = world.engine(step)
+    engine.nudge(doc().ref)
+    assert engine.drain() == 1
+    assert world.work.next_due() == world.clock.now() + 1
+    world.clock.move(1)
+    assert engine.drain() == 1
+    assert body(world) == {"n": 1}
 
 
 def test_a_store_that_fails_costs_a_pause_not_the_wake(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -392,6 +434,28 @@ def test_a_commit_wakes_a_waiting_engine(world: World) -> None:
     engine.start()
     world.put("a")
     assert done.wait(10)
+
+
+def test_a_nudge_while_a_step_runs_has_it_run_once_more(world: World) -> None:
+    began, go_on, twice = threading.Event(), threading.Event(), threading.Event()
+
+    def step(call: Call, document: Document) -> None:
+        began.set()
+        assert go_on.wait(60)
+        count(call, document)
+        if document.body["n"] == 2:
+            twice.set()
+
+    world.store.commit(Change(puts=[doc()]))
+    engine = world.engine(step, SystemClock())
+    engine.nudge(doc().ref)  # kept until the engine starts
+    engine.start()
+    assert began.wait(60)
+    engine.nudge(doc().ref)
+    go_on.set()
+    assert twice.wait(60)
+    engine.stop()
+    assert body(world) == {"n": 2}
 
 
 def test_an_engine_that_waits_for_a_moment_hears_of_an_earlier_one(world: World) -> None:
@@ -553,6 +617,6 @@ def test_a_clock_that_jumps_keeps_nobody_from_what_is_told(world: World, jump_s:
     world.store.commit(Change(puts=[doc()], wakes=[wake(due=world.clock.now() + 20)]))
     engine = world.engine(count)
     world.clock.move(jump_s)
-    engine.nudge(doc().ref).result(10)
+    engine.nudge(doc().ref)
     assert engine.drain() == 1
     assert body(world) == {"n": 1}

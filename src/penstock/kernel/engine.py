@@ -8,6 +8,9 @@ document and at the world before it moves), so what it had done already is not d
 Who claims: a transaction that brings a wake, or gives one back, also claims what is due by then (`Work.attend`), so that what a
 step makes due is begun as soon as the step's change is durable. The loop's own thread only waits for moments that come.
 
+Nudges: whoever hears that a run has ended has its document looked at, without a claim: nothing is written down of it, since
+recovery looks at it anyway. What such a look does to the document's wake holds only if nobody has moved that in between.
+
 Long work: a step works no longer than 50 ms. One that is about to (it would join the parts of a large object, or lay out
 thousands of files) says so by `Call.take_time`, which raises `Long`, and runs again in a few threads of its own, with a call
 that may take its time. Its wake stays leased all the while, so a crash in the middle of it has it run again.
@@ -77,6 +80,8 @@ class Engine:
         self._steps, self._make_call, self._store, self._work, self._clock = steps, make_call, store, work, clock
         self._workers = workers
         self._held: dict[Ref, Wake] = {}
+        self._nudged: set[Ref] = set()
+        """Whose looks have to wait: for the end of the one that runs, or (`drain`) for their turn."""
         self._lock = threading.Lock()
         self._look = threading.Event()
         self._landed = threading.Condition(self._lock)
@@ -96,6 +101,8 @@ class Engine:
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="step")
         self._long_pool = ThreadPoolExecutor(LONG, thread_name_prefix="long-step")
         self._work.attend(self._offer, self._take)
+        for wake in self._take_nudged():
+            self._start(wake)
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
 
@@ -112,10 +119,16 @@ class Engine:
         for pool in filter(None, (self._pool, self._long_pool)):
             pool.shutdown()
 
-    def nudge(self, ref: Ref) -> Future[None]:
-        """Has the document looked at now: a run of its has ended, say. What recovery looks at anyway waits for no disk."""
-        wake = Wake(kind=ref.kind, account=ref.account, region=ref.region, name=ref.name, due=self._clock.now())
-        return self._work.wake(wake)
+    def nudge(self, ref: Ref) -> None:
+        """Has the document looked at now, or once more after the look that runs: a run of its has ended, say."""
+        with self._lock:
+            if ref in self._held or self._pool is None:
+                self._nudged.add(ref)
+                return
+            if self._stopping:
+                return
+            self._held[ref] = wake = _unclaimed(ref)
+        self._start(wake)
 
     def drain(self) -> int:
         """Runs in this thread all that is due, and what that makes due, until nothing is; gives the number of steps.
@@ -123,7 +136,7 @@ class Engine:
         For tests, instead of `start`: with a fake clock a story is told without threads and without waiting.
         """
         count = 0
-        while wakes := self._claim():
+        while wakes := self._take_nudged() or self._claim():
             for wake in wakes:
                 self._run(wake)
                 with self._lock:
@@ -189,6 +202,13 @@ class Engine:
                 self._held[wake.ref] = wake  # the lease of a step that ran very long is renewed, and it goes on
         return fresh
 
+    def _take_nudged(self) -> list[Wake]:
+        with self._lock:
+            wakes = [_unclaimed(ref) for ref in self._nudged]
+            self._nudged.clear()
+            self._held |= {wake.ref: wake for wake in wakes}
+        return wakes
+
     def _room(self) -> int:
         """How many more may fly; those that do long work have threads of their own, and hold up nobody."""
         return FLYING - (len(self._held) - len(self._beside))
@@ -222,6 +242,9 @@ class Engine:
             self._fail(wake, error, last)
 
     def _step(self, wake: Wake, attempt: int, patient: bool, last: bool) -> None:
+        if not wake.leased:  # read before the document: a wake that comes later is not ended by this look
+            due = self._work.due(wake.ref)
+            wake.due = math.inf if due is None else due
         document = self._store.get(wake.ref)
         if document is None:
             self._finish(wake, None, Change(), attempt)
@@ -317,8 +340,9 @@ class Engine:
         timer.start()
 
     def _lease(self, wake: Wake) -> Wake:
+        """The wake as it is leased now; a look without a claim does not end a claim that came since."""
         with self._lock:
-            return self._held.get(wake.ref, wake)
+            return self._held.get(wake.ref, wake) if wake.leased else wake
 
     def _land(self, lease: Wake) -> None:
         """The wake is given back: there is room for another. One that was claimed since is run now."""
@@ -328,11 +352,19 @@ class Engine:
             self._beside.discard(lease.ref)
             if held is lease:
                 del self._held[lease.ref]
+                if lease.ref in self._nudged and not self._stopping:
+                    self._held[lease.ref] = held = _unclaimed(lease.ref)
+            self._nudged.discard(lease.ref)
             self._landed.notify_all()
         if held is not None and held is not lease:
             self._start(held)
         if crowded:
             self._look.set()
+
+
+def _unclaimed(ref: Ref) -> Wake:
+    """A look at a document that nobody has claimed."""
+    return Wake(kind=ref.kind, account=ref.account, region=ref.region, name=ref.name, tries=1)
 
 
 def passes(error: BaseException) -> bool:

@@ -95,12 +95,13 @@ class Work(Protocol):
 
     def finish(self, wake: Wake, again: float | None, change: Change) -> Future[None]:
         """Commits the step's change; in the same transaction gives the wake back, due at `again`, or removes it for
-        None, unless somebody moved its due time meanwhile: then it stays, due at the earlier of both.
+        None, unless somebody moved its due time meanwhile: then it stays, due at the earlier of both. For a wake that
+        was not claimed (`leased` 0), that is so if the document's wake is still the one that is due at `wake.due`, unclaimed.
         The future raises Stale (and Taken, Unmet), and then the wake is still leased."""
         ...
 
-    def wake(self, wake: Wake) -> Future[None]:
-        """Brings a wake that recovery would bring again: it waits for no disk."""
+    def due(self, ref: Ref) -> float | None:
+        """When a document's wake is due, if it has one that nobody holds."""
         ...
 
     def retry(self, wake: Wake, again: float) -> Future[None]:

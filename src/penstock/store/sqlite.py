@@ -146,6 +146,10 @@ class SqliteReads:
         return [series.event(row) for row in self._run(series.EVENTS, {"after": after, "limit": limit}).fetchall()]
 
     # --- work
+    def due(self, ref: Ref) -> float | None:
+        row = self._run(work.DUE, documents.values(ref)).fetchone()
+        return row[0] if row else None
+
     def next_due(self) -> float | None:
         """When the next wake can be claimed."""
         moment: float | None = self._run(work.NEXT_DUE, {}).fetchone()[0]
@@ -201,15 +205,11 @@ class SqliteWork:
 
         return self._given_back(apply, change)
 
-    def wake(self, wake: Wake) -> Future[None]:
-        future: Future[None] = Future()
-        future.set_running_or_notify_cancel()
-        settle = counted(Change(), future)
-        self._writer.put(Job(lambda run: work.put(run, wake), settle, durable=False, wakes=True))
-        return future
-
     def retry(self, wake: Wake, again: float) -> Future[None]:
         return self._given_back(lambda run: work.finish(run, wake, again, wake.tries), Change())
+
+    def due(self, ref: Ref) -> float | None:
+        return self._reads.due(ref)
 
     def next_due(self) -> float | None:
         return self._reads.next_due()

@@ -35,6 +35,11 @@ BACK = f"""
 UPDATE work SET due = CASE WHEN moved IS NULL OR moved > :again THEN :again ELSE moved END,
     moved = NULL, leased = 0, tries = :tries
 WHERE {REF} AND leased = :leased"""
+SEEN_DONE = f"DELETE FROM work WHERE {REF} AND leased = 0 AND due = :seen"
+SEEN_BACK = f"""
+UPDATE work SET due = :again, tries = CASE WHEN :tries = 0 THEN 0 ELSE tries END
+WHERE {REF} AND leased = 0 AND due = :seen"""
+DUE = f"SELECT due FROM work WHERE {REF} AND leased = 0"
 NEXT_DUE = """
 SELECT min(moment) FROM (
     SELECT min(due) AS moment FROM work WHERE leased = 0
@@ -64,11 +69,22 @@ def finish(run: Run, wake: Wake, again: float | None, tries: int = 0) -> None:
 
     Raises: Stale, when the lease was lost to another.
     """
+    if not wake.leased:
+        return _finish_unclaimed(run, wake, again, tries)
     held = {**values(wake.ref), "leased": wake.leased}
     if again is None and run(DONE, held).rowcount:
         return
     if not run(BACK, {**held, "again": FOREVER if again is None else again, "tries": tries}).rowcount:
         raise Stale(wake.ref)
+
+
+def _finish_unclaimed(run: Run, wake: Wake, again: float | None, tries: int) -> None:
+    """The same for a look without a claim: only for the wake that was there when it began; one that came since stays."""
+    seen = {**values(wake.ref), "seen": wake.due}
+    if again is None:
+        run(SEEN_DONE, seen)
+    elif not run(SEEN_BACK, {**seen, "again": again, "tries": tries}).rowcount:
+        run(PUT, {**values(wake.ref), "due": again})
 
 
 def _wake(row: Sequence[Any]) -> Wake:
