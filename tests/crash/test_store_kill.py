@@ -138,6 +138,9 @@ def test_commits_acknowledged_by_a_killed_engine_are_there_and_none_is_doubled(t
         writers = [asyncio.create_task(write(front, n, acknowledged, over)) for n in range(16)]
         for _ in range(KILLS):
             before = len(acknowledged)
+            async with asyncio.timeout(60):  # on a slow machine nothing is acknowledged within a moment
+                while len(acknowledged) < before + 25:
+                    await asyncio.sleep(0.01)
             await asyncio.sleep(random.uniform(0.02, 0.15))
             await asyncio.to_thread(child.kill)
             await asyncio.to_thread(child.start)

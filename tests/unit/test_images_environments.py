@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -345,3 +347,21 @@ def test_without_such_a_build_there_is_no_image(images: LocalImages, wheels: Pat
     make_torch(wheels, "9.0")
     with pytest.raises(ImageError, match="not to be had as wheels"):
         images.pull("torching:1")
+
+
+def test_what_is_added_or_removed_counts_at_once_also_where_it_was_asked_for_before(tmp_path: Path) -> None:
+    def settle() -> None:
+        os.utime(tmp_path / "added.json", (time.time() - 100, time.time() - 100 - next(ages)))
+
+    ages, images, other = itertools.count(), LocalImages(tmp_path), LocalImages(tmp_path)
+    images.add("mine:1", ["turbine==1.2"])
+    settle()
+    images.check("mine:1")
+    images.check("mine:1")
+    other.remove("mine:1")
+    settle()
+    for _ in range(2):
+        with pytest.raises(ImageError):
+            images.check("mine:1")
+    other.add("mine:1", ["turbine==1.3"])
+    images.check("mine:1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,6 +80,14 @@ def test_a_stream_of_any_name_is_listed_under_its_name_and_stays_in_the_folder(l
     path = fill(logs, stream, (1, "hello"))
     assert list(logs.streams(ACCOUNT, REGION, GROUP)) == [stream]
     assert Path(path).resolve().is_relative_to(logs.group_folder(ACCOUNT, REGION, GROUP).resolve())
+
+
+def test_streams_that_are_made_at_once_are_all_there_and_their_group_too(logs: Logs):
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(50):
+            paths = list(pool.map(lambda n, g=f"/new/{number}": logs.path("1", "r", g, f"job-{n}/algo-1"), range(8)))
+            assert all(Path(path).exists() for path in paths)
+    assert len(logs.groups("1", "r")) == 50
 
 
 def test_streams_whose_names_begin_alike_do_not_meet(logs: Logs):

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -287,7 +288,7 @@ def _about(folder: Path) -> dict[str, Any] | None:
 
 
 def _write(file: Path, about: dict[str, Any]) -> None:
-    fresh = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    fresh = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # two jobs may be a group's first
     fresh.write_text(json.dumps(about))
     fresh.replace(file)
 

@@ -79,7 +79,7 @@ class Shelf:
     """The built images and the layers of one folder of images; several processes may use it at once."""
 
     def __init__(self, folder: Path):
-        self._records, self.layers = folder / "built", folder / "layers"
+        self.records, self.layers = folder / "built", folder / "layers"
 
     # --- images
     def find(self, uri: str) -> Built | None:
@@ -100,7 +100,7 @@ class Shelf:
 
     def all(self) -> list[Built]:
         found = []
-        for path in sorted(self._records.glob("*.json")) if self._records.is_dir() else []:
+        for path in sorted(self.records.glob("*.json")) if self.records.is_dir() else []:
             try:
                 found.append(Built(**json.loads(path.read_text())))
             except (OSError, ValueError, TypeError):
@@ -109,7 +109,7 @@ class Shelf:
 
     def keep(self, built: Built) -> None:
         """Writes a record, whole or not at all."""
-        self._records.mkdir(parents=True, exist_ok=True)
+        self.records.mkdir(parents=True, exist_ok=True)
         path = self._file(built.uri)
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         fresh.write_text(json.dumps(asdict(built), indent=1))
@@ -126,7 +126,7 @@ class Shelf:
     def _file(self, uri: str) -> Path:
         parsed = parse_uri(uri)
         name = f"{parsed.registry}/{parsed.repository}:{parsed.tag}@{parsed.digest}"
-        return self._records / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+        return self.records / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
     # --- layers
     def layer(self, key: str) -> Path:

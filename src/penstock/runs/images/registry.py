@@ -35,8 +35,13 @@ from penstock.runs.images.pruning import prune
 from penstock.runs.images.table import PYTHON_ENV, PYTHON_SOURCE, TAGS, Tag
 from penstock.runs.images.uris import parse_uri, strip_suffix
 
+SETTLED_S = 1.0
+"""How old the last change of what stands for URIs must be to be believed to be the last: file systems count time in ticks."""
 INDEXES_S = 10.0
 """How long pip's own configuration files are believed to stay as they were read."""
+ADDED = "added.json"
+RESOLVED = 200
+"""URIs of which it is remembered what they stand for."""
 PATH = f"{ENV}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PYTHON_TAG = re.compile(r"^(3\.\d+)(?:\.\d+)?(?:-|$)")
 _LINE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?\s*(?:[<>=!~;].*)?$")
@@ -98,6 +103,7 @@ class LocalImages:
         self._slots = threading.Semaphore(2)
         self._heard: list[Callable[[str], None]] = []
         self._added: tuple[float, dict[str, dict[str, Any]]] = (0.0, {})
+        self._resolved: tuple[tuple[float, float], dict[str, _Image]] = ((0.0, 0.0), {})
         self._packages: tuple[float, dict[str, str], list[str]] = (-math.inf, {}, [])
 
     def look(self, uri: str) -> Environment | None:
@@ -275,6 +281,20 @@ class LocalImages:
                 heard(uri)
 
     def _resolve(self, uri: str) -> _Image:
+        """What a URI stands for, found once while neither built nor added images change.
+
+        Raises: ImageError for one that nothing stands for.
+        """
+        stamp = changed_at(self.shelf.records), changed_at(self._folder / ADDED)
+        known = self._resolved[1] if self._resolved[0] == stamp else {}
+        if uri in known:
+            return known[uri]
+        image = self._find(uri)
+        if max(stamp) < time.time() - SETTLED_S:
+            self._resolved = stamp, {**(known if len(known) < RESOLVED else {}), uri: image}
+        return image
+
+    def _find(self, uri: str) -> _Image:
         if built := self.shelf.find(uri):
             return _from_built(uri, built)
         parsed = parse_uri(uri)
@@ -353,7 +373,7 @@ class LocalImages:
 
     def _read_added(self) -> dict[str, dict[str, Any]]:
         """The added images, read again when another process has written them."""
-        path = self._folder / "added.json"
+        path = self._folder / ADDED
         try:
             changed = path.stat().st_mtime_ns / 1e9
             if changed != self._added[0]:
@@ -366,8 +386,16 @@ class LocalImages:
         self._folder.mkdir(parents=True, exist_ok=True)
         new = self._folder / f"added.json.{os.getpid()}"
         new.write_text(json.dumps(added, indent=1, sort_keys=True))
-        new.replace(self._folder / "added.json")
+        new.replace(self._folder / ADDED)
         self._added = (0.0, {})
+
+
+def changed_at(path: Path) -> float:
+    """When a file, or what a folder holds, was changed; 0 where it is not there."""
+    try:
+        return os.stat(path).st_mtime_ns / 1e9
+    except OSError:
+        return 0.0
 
 
 def _from_tag(tag: Tag, uri: str) -> _Image:
