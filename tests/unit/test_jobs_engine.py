@@ -31,7 +31,7 @@ class Runs:
         self.specs: dict[str, RunSpec] = {}
         self.states: dict[str, RunState] = {}
         self.calls: list[tuple[str, str]] = []
-        self.first = RunState("starting")
+        self.first = RunState("running", started=1_700_000_000.0)
 
     def start(self, spec: RunSpec) -> RunState:
         self.calls.append(("start", spec.name))
@@ -364,6 +364,17 @@ def test_waiting_for_capacity_shows_as_starting(made: Jobs):
     made.runs.say(phase="running", started=9.0)
     made.step(document)
     assert made.document("training-job").body["SecondaryStatus"] == "Training"
+
+
+def test_a_job_trains_when_its_program_runs_and_not_before(made: Jobs):
+    made.runs.first = RunState("starting")
+    document = made.train()
+    assert made.step(document) == jobs.HEARTBEAT_S
+    assert (made.document("training-job").version, made.document("training-job").body["SecondaryStatus"]) == (1, "Starting")
+    made.runs.say(phase="running", started=made.document("training-job").created + 3.0)
+    made.step(document)
+    body = made.document("training-job").body
+    assert (body["SecondaryStatus"], body["TrainingStartTime"]) == ("Training", document.created + 3.0)
 
 
 def test_a_look_at_a_run_that_goes_on_writes_nothing(made: Jobs):

@@ -87,6 +87,8 @@ def look_at(call: Call, kind: Kind, document: Document) -> float | None:
     if state.phase == WAITING:
         show(call, kind, document, kind.wait(call, document))
         return HEARTBEAT_S
+    if state.phase == STARTING:  # that its program runs, or has ended, will be heard of
+        return HEARTBEAT_S
     return _follow(call, kind, document, state)
 
 
