@@ -52,7 +52,7 @@ class Settings:
         "", "Proxy through which the doorway reaches the internet (default: the HTTPS_PROXY that the server finds)."
     )
     patience_s: float = knob(60.0, "What a client has for a head, and for the next bytes of what it sends or takes.")
-    max_body_bytes: int = knob(16 << 20, "Largest request body outside object uploads.")
+    max_body_bytes: int = knob(16 << 20, "Largest request body, but for objects and for archives of functions and layers (70 MB).")
     cache: str = knob(
         "aws+guard",
         "How steps with caching on are cached: aws (AWS's key), aws+guard (a hit is refused where the bytes at the inputs "

@@ -262,6 +262,18 @@ def test_a_long_poll_ends_when_a_message_becomes_visible_again(client: Boto, sqs
 
 
 # --- FIFO
+@pytest.mark.parametrize(("entry", "told"), [
+    ({}, "The request must contain the parameter MessageGroupId."),
+    ({"MessageGroupId": "g"}, "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId"),
+])  # fmt: skip
+def test_a_batch_of_a_fifo_queue_is_refused_whole(world: World, entry: dict[str, Any], told: str) -> None:
+    url = world("sqs", "CreateQueue", QueueName="batch.fifo", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    right = {"Id": "1", "MessageBody": "b", "MessageGroupId": "g", "MessageDeduplicationId": "d"}
+    with pytest.raises(ServiceError, match=f"^InvalidParameterValue: {told}"):
+        world("sqs", "SendMessageBatch", QueueUrl=url, Entries=[right, {"Id": "2", "MessageBody": "b", **entry}])
+    assert messages(world) == []
+
+
 def test_a_fifo_queue_keeps_the_order_of_each_group(sqs: Any, fifo: str) -> None:
     for group, body in (("a", "a1"), ("b", "b1"), ("a", "a2"), ("b", "b2")):
         sqs.send_message(QueueUrl=fifo, MessageBody=body, MessageGroupId=group)

@@ -34,6 +34,8 @@ def send_message_batch(call: Call) -> dict[str, Any]:
         raise ServiceError("BatchRequestTooLong", told)
     if is_fifo(queue):
         for entry in entries:  # without a group or an id nothing of the batch is sent
+            if not entry.get("MessageGroupId"):
+                raise rules.unfit_value("The request must contain the parameter MessageGroupId.")
             check_fifo(queue, entry, entry.get("MessageBody") or "")
     return _each(call, lambda entry: send(call, queue, entry))
 
