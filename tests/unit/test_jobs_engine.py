@@ -314,6 +314,9 @@ def test_what_a_job_makes_of_its_credentials_ends_with_it(made: Jobs):
         name = call.other("sts", "AssumeRole", RoleArn=ROLE, RoleSessionName="mine")["Credentials"]["AccessKeyId"]
         app.store.commit(call.change)
         made_of_it.append(app.store.get(auth.key_ref(name)))
+    older = auth.make_key(Caller(document.account, "arn:x", run=document.body["_run"]), 1.0, 2.0)
+    older.parent, older.label = older.label, ""  # as a Penstock before made them
+    app.store.commit(Change(puts=[older]))
     assert {key.body["_root"] for key in made_of_it} == {made.runs.spec.env["AWS_ACCESS_KEY_ID"]}
     made.runs.say(phase="ended", exit_code=0, started=1.0, ended=2.0)
     made.step(document)

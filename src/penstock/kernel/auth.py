@@ -49,7 +49,8 @@ def make_key(caller: Caller, now: float, expires: float | None = None, root: str
         account=GLOBAL,
         region=GLOBAL,
         name=name,
-        parent=caller.run or caller.account,
+        parent="" if caller.run else caller.account,
+        label=caller.run,  # not as the parent: that has eight indexes, and these come and go with every job
         status="Active",
         created=now,
         updated=now,
@@ -65,7 +66,8 @@ def root_of(store: Store, caller: Caller) -> str:
 
 def keys_of_run(store: Store, run: str) -> list[Document]:
     """All keys that a run has: the one it was given, and those it made of it."""
-    return list(store.page(Query(kind=KEY, parent=run, limit=100_000)))
+    own = store.page(Query(kind=KEY, account=GLOBAL, region=GLOBAL, label=run, limit=100_000))
+    return [*own, *store.page(Query(kind=KEY, parent=run, limit=100_000))]  # of a Penstock before this one, some have it as parent
 
 
 def key_of(store: Store, scope: sigv4.Scope) -> Document:

@@ -69,7 +69,8 @@ class Workers:
     def sweep(self, runs: Collection[str]) -> None:
         """At the start: takes back the credentials of workers that are not among the runs."""
         keys = self._app.store.page(Query(kind=auth.KEY, limit=KEYS))
-        gone = [key for key in keys if key.parent and key.parent.startswith(PREFIX) and key.parent not in runs]
+        named = [(key, key.parent or key.label) for key in keys]  # people's have their account as parent
+        gone = [key for key, run in named if run.startswith(PREFIX) and run not in runs]
         if gone:
             self._app.store.commit(Change(deletes=gone))
 
