@@ -47,6 +47,8 @@ log = logging.getLogger("penstock.front")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 RERUNS = 50
+SPOOLS = 8
+"""So many large bodies come at once, at most: whose signature is not proved yet must not fill the disk."""
 S3_SCOPE = "/s3/aws4_request"
 """In the header of a request to S3: of those, which come in crowds, one is begun at each turn of the event loop while others call."""
 FORM = "application/x-www-form-urlencoded"
@@ -65,8 +67,8 @@ class Front:
         self.router = Router(app.services)
         self.turns = Turns()
         self.lane = Lane()
-        self.large = asyncio.Semaphore(1)
-        """Whose turn it is to hold a large body in memory."""
+        self.spools, self.large = asyncio.Semaphore(SPOOLS), asyncio.Semaphore(1)
+        """Whose turns it is to have a large body on the disk, and to hold one in memory."""
         self.waits = Waits(app.clock)
         app.store.hear(self.waits.tell)
         self.hosts = {app.settings.host, "127.0.0.1", "localhost", "[::1]", socket.gethostname().lower()}
@@ -212,7 +214,7 @@ class Front:
             raise ServiceError(code, told, 413)
         now, loop = self.app.clock.now(), asyncio.get_running_loop()
         auth.key_of(self.app.store, scope)  # nobody fills the disk with a key that is none
-        async with spooled(body, self.app.settings.data) as (file, digest):
+        async with self.spools, spooled(body, self.app.settings.data) as (file, digest):
             caller, chunks = auth.authenticate(self.app.store, request, scope, now, digest)
             async with self.large:
                 request.body = await loop.run_in_executor(None, file.read)
