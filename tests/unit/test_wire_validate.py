@@ -113,6 +113,13 @@ def test_a_sensitive_value_is_not_shown() -> None:
     )
 
 
+def test_a_list_may_have_a_constraint_that_the_model_does_not_tell() -> None:
+    assert sentence("lambda", "PublishLayerVersion", LayerName="l", Content={}, CompatibleArchitectures=["X86_64"]) == (
+        "Value '[X86_64]' at 'compatibleArchitectures' failed to satisfy constraint: Member must satisfy constraint: "
+        "[Member must satisfy enum value set: [x86_64, arm64], Member must not be null]"
+    )
+
+
 def test_the_name_of_a_log_group_is_not_shown_as_it_is_not_at_aws() -> None:
     message = sentence("logs", "DescribeLogStreams", logGroupIdentifier="a*")
     assert message.startswith("Value at 'logGroupIdentifier' failed to satisfy constraint: Member must satisfy regular expression")

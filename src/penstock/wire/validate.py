@@ -25,6 +25,8 @@ _CODES = {
     "sagemaker-runtime": "ValidationError",
 }
 """The error code, where it is neither ValidationException nor, for the query services, ValidationError."""
+_NOT_NULL = frozenset(("ArchitecturesList", "CompatibleArchitectures", "LayerList"))
+"""Lists of Lambda's whose sentences name one constraint more than the model has."""
 _UNTOLD = frozenset(("LogGroupIdentifier", "LogGroupIdentifiers"))
 _MATCHED_CHARS = 100_000
 """Longer texts are held against their length only: no pattern of a model is worth a stuck server."""
@@ -235,7 +237,8 @@ class Checks:
         length = _lengths(shape)
         member = shape.member
         scalar = _sentences(member) if member.type_name not in ("structure", "list", "map") else None
-        every = f"Member must satisfy constraint: [{', '.join(_constraints(member))}]"
+        held = [*_constraints(member), *(["Member must not be null"] if shape.name in _NOT_NULL else [])]
+        every = f"Member must satisfy constraint: [{', '.join(held)}]"
         below = self.compile(member) if scalar is None else None
         if length is None and scalar is None and below is None:
             return None
