@@ -525,3 +525,61 @@ def test_an_order_that_a_worker_brought_over_counts_until_it_ends(tmp_path: Path
         assert (await after.dispatcher.invoke(after.order("r2", limit=1))).refused == "TooManyRequestsException"
 
     play(tmp_path, story)
+
+
+def test_an_order_that_comes_with_the_answer_to_another_keeps_its_time_out(tmp_path: Path) -> None:
+    def make(order: Order, run: str) -> RunSpec | None:
+        return RunSpec(run, instances=[Instance(log=str(tmp_path / "log"))]) if order.request_id == "r1" else None
+
+    async def story(stage: Stage) -> None:
+        first = asyncio.create_task(stage.dispatcher.invoke(stage.order()))
+        reader, writer = await stage.connect()
+        writer.write(NEXT)
+        await answer(reader)
+        second = asyncio.create_task(stage.dispatcher.invoke(stage.order("r2", timeout_s=0.01)))
+        await asyncio.sleep(0)
+        writer.write(post("r1", b"1") + NEXT)
+        assert (await first).payload == b"1"
+        outcome = await asyncio.wait_for(second, 60)
+        assert b"Sandbox.Timedout" in outcome.payload
+        await until(lambda: stage.runs.started[0] not in stage.runs.states)
+
+    play(tmp_path, story, make)
+
+
+def test_a_worker_that_has_not_answered_gets_nothing_more_and_its_time_runs_on(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        reader, writer = await stage.warm()
+        waiting = asyncio.create_task(stage.dispatcher.invoke(stage.order("r2", timeout_s=600.0)))
+        await answer(reader)
+        for asking_reader, asking_writer in ((reader, writer), await stage.connect()):
+            asking_writer.write(NEXT)
+            assert await answer(asking_reader) == (403, runtime.NOT_ALLOWED)
+        worker = stage.dispatcher.worker_of(stage.runs.started[0])
+        assert worker is not None
+        assert worker.flight is not None
+        assert worker.flight.timer is not None
+        assert not worker.flight.timer.cancelled()
+        writer.write(post("r2", b"2"))
+        assert (await waiting).payload == b"2"
+
+    play(tmp_path, story)
+
+
+def test_an_order_whose_connection_broke_is_lost_and_the_next_keeps_its_time_out(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        _, writer = await stage.warm()
+        lost = asyncio.create_task(stage.dispatcher.invoke(stage.order("r2")))
+        worker = stage.dispatcher.worker_of(stage.runs.started[0])
+        await until(lambda: worker is not None and worker.flight is not None)
+        writer.close()
+        await until(lambda: worker is not None and worker.may_ask)
+        reader, writer = await stage.connect()
+        writer.write(NEXT)
+        assert (await lost).lost
+        await until(lambda: worker is not None and worker.idle)
+        late = asyncio.create_task(stage.dispatcher.invoke(stage.order("r3", timeout_s=0.01)))
+        assert (await answer(reader))[0] == 200
+        assert b"Sandbox.Timedout" in (await asyncio.wait_for(late, 60)).payload
+
+    play(tmp_path, story)

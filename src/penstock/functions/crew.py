@@ -30,12 +30,12 @@ INTERNAL = "We encountered an internal error. Please try again."
 class Crew:
     """Starts and ends workers.
 
-    Takes: `freed`, called with a worker that asks for its next invocation; `set_down`, with one whose invocation is over.
+    Takes: `freed`, called with a worker that asks for its next invocation; `set_down`, with one and its invocation, which is over.
     """
 
     def __init__(
         self, runs: Executor, make: Make, forget: Forget, tasks: Tasks, freed: Callable[[Worker], None],
-        set_down: Callable[[Worker], None],
+        set_down: Callable[[Worker, Flight], None],
     ):  # fmt: skip
         self._runs, self._make, self._forget, self._tasks = runs, make, forget, tasks
         self._freed, self._set_down = freed, set_down
@@ -239,12 +239,12 @@ class Crew:
     def _bury(self, worker: Worker, pool: Pool | None, state: RunState | None) -> None:
         """A worker is gone: whoever waited for it is told."""
         worker.let_go()
-        if worker.flight is not None and not worker.flight.done.done():
-            flight = worker.flight
-            if state is not None and state.phase == ENDED:
+        worker.loaded()
+        if (flight := worker.flight) is not None:
+            if not flight.done.done() and state is not None and state.phase == ENDED:
                 tails.add_lines(worker.log, workers.last_lines(flight, workers.exit_sentence(state), worker.memory_mb))
             flight.end(workers.ended(flight.order, state))
-        self._set_down(worker)
+            self._set_down(worker, flight)
         if pool is not None and worker in pool.workers:
             pool.workers.remove(worker)
         else:

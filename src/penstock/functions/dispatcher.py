@@ -85,14 +85,14 @@ class Dispatcher:
             return
         worker.log, worker.memory_mb = written.log, written.memory_mb
         worker.flight = flight = Flight(written.order, self._tasks.loop.create_future(), written.until)
-        worker.timer = self._tasks.loop.call_later(max(0.0, written.until - time.time()), self._time_out, worker, flight)
+        flight.timer = self._tasks.loop.call_later(max(0.0, written.until - time.time()), self._time_out, worker, flight)
         self._concurrency.enter(written.order)
         self._tasks.do(self._await_adopted(worker, flight))
 
     async def _await_adopted(self, worker: Worker, flight: Flight) -> None:
         outcome = await flight.done
         self._concurrency.leave(flight.order)
-        self._set_down(worker)
+        self._set_down(worker, flight)
         self._ledger.keep(flight.order, outcome)
 
     def _land_lost(self, run: str) -> None:
@@ -167,18 +167,17 @@ class Dispatcher:
         except OSError as why:
             flight.end(Outcome(refused=FAILED, message=f"The order cannot be written down: {why.strerror}"))
             return False
-        worker.timer = self._tasks.loop.call_later(order.timeout_s, self._time_out, worker, flight)
-        flight.done.add_done_callback(lambda _: self._set_down(worker))
+        flight.timer = self._tasks.loop.call_later(order.timeout_s, self._time_out, worker, flight)
+        flight.done.add_done_callback(lambda _: self._set_down(worker, flight))
         worker.hand(flight)
         return True
 
-    def _set_down(self, worker: Worker) -> None:
-        """Its invocation is over, whatever came of it."""
-        if worker.timer is not None:
-            worker.timer.cancel()
-            worker.timer = None
-        if worker.flight is not None and worker.flight.done.done():
-            if worker.flight.order.key:
+    def _set_down(self, worker: Worker, flight: Flight) -> None:
+        """An invocation is over, whatever came of it; its worker may have the next one already."""
+        if flight.timer is not None:
+            flight.timer.cancel()
+        if worker.flight is flight:
+            if flight.order.key:
                 self._ledger.erase(worker.run)
             worker.flight = None
             worker.idle_since = time.monotonic()
@@ -187,9 +186,10 @@ class Dispatcher:
     def _freed(self, worker: Worker) -> None:
         """A worker asks for its next invocation."""
         pool = self._crew.pool_of(worker)
-        if worker.flight is not None and not worker.flight.done.done():  # it never had it, or has nothing to say of it
-            worker.flight.end(workers.ended(worker.flight.order, None))
-        self._set_down(worker)
+        worker.loaded()
+        if (flight := worker.flight) is not None:
+            flight.end(workers.ended(flight.order, None))  # where it has not answered, it never had it
+            self._set_down(worker, flight)
         if pool is None or worker.ending:
             self._crew.stop_soon(worker)
             return

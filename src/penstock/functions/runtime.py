@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,7 @@ ANSWER_BYTES = 6 * 1024 * 1024 + 100
 BODY_BYTES, BODY_S = 64 << 20, 30.0
 """No body is larger, or takes longer."""
 PREFIX = "/2018-06-01/runtime/"
+NOT_ALLOWED = b'{"errorMessage":"State transition is not allowed","errorType":"InvalidStateTransition"}'
 
 
 @dataclass(slots=True)
@@ -42,8 +43,19 @@ class Asked:
 class Answering(Protocol):
     """What answers one worker's requests."""
 
-    async def next(self) -> tuple[Mapping[str, str], bytes] | None:
-        """The next invocation; None when the worker is to end."""
+    @property
+    def may_ask(self) -> bool:
+        """Whether it may ask for its next invocation: not while it has one that it has not answered.
+
+        But for one whose connection broke: it cannot be told whether that came to it.
+        """
+        ...
+
+    async def next(self, lasts: Callable[[], bool]) -> tuple[Mapping[str, str], bytes] | None:
+        """The next invocation; None when the worker is to end.
+
+        Takes: `lasts`, which tells from then on whether the worker still has the connection over which it asked.
+        """
         ...
 
     ready: bool
@@ -131,12 +143,20 @@ async def _answer(worker: Answering, asked: Asked, reader: asyncio.StreamReader,
         told = b'{"status":"OK"}' if known else b'{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}'
         await _reply(writer, 202 if known else 400, {}, told)
     elif (asked.method, path) == ("GET", "invocation/next"):
-        found = await worker.next()
-        if found is None:
-            raise Malformed
-        await _reply(writer, 200, found[0], found[1])
+        await _give_next(worker, reader, writer)
     else:
         await _reply(writer, 404, {}, b"{}")
+
+
+async def _give_next(worker: Answering, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Raises: Malformed when the worker is to end."""
+    if not worker.may_ask:
+        await _reply(writer, 403, {}, NOT_ALLOWED)
+        return
+    found = await worker.next(lambda: not (writer.is_closing() or reader.at_eof()))
+    if found is None:
+        raise Malformed
+    await _reply(writer, 200, found[0], found[1])
 
 
 async def _take_init_error(
@@ -145,7 +165,7 @@ async def _take_init_error(
     """A worker that asked for an invocation has a handler, whatever it says later."""
     await take(reader, asked, keep=not worker.ready)
     if worker.ready:
-        await _reply(writer, 403, {}, b'{"errorMessage":"State transition is not allowed","errorType":"InvalidStateTransition"}')
+        await _reply(writer, 403, {}, NOT_ALLOWED)
         return
     worker.failed_init(asked)
     await _reply(writer, 202, {}, b'{"status":"OK"}')

@@ -33,6 +33,10 @@ class Flight:
     log_place: int = 0
     """The worker's log, and where it ended when the order was handed over; where the log is asked for."""
     asked: float = field(default_factory=time.monotonic)
+    timer: asyncio.TimerHandle | None = None
+    """Ends it when its time is over."""
+    is_held: Callable[[], bool] = lambda: False
+    """Whether the connection lasts over which it was given to the worker."""
 
     def end(self, outcome: Outcome) -> None:
         if not self.done.done():
@@ -64,11 +68,16 @@ class Worker:
     began: float = field(default_factory=time.monotonic)
     """When its program began to load the function."""
     timer: asyncio.TimerHandle | None = None
+    """Ends it when it takes too long to load the function."""
     _asking: asyncio.Future[Flight | None] | None = None
     connections: set[asyncio.StreamWriter] = field(default_factory=set)
 
     # --- what its program asks
-    async def next(self) -> tuple[Mapping[str, str], bytes] | None:
+    @property
+    def may_ask(self) -> bool:
+        return self.flight is None or self.flight.done.done() or not self.flight.is_held()
+
+    async def next(self, lasts: Callable[[], bool]) -> tuple[Mapping[str, str], bytes] | None:
         loop = asyncio.get_running_loop()
         if self._asking is not None and not self._asking.done():  # it asks again over another connection
             self._asking.set_result(None)
@@ -76,7 +85,10 @@ class Worker:
         self.ready = True
         self.freed(self)
         flight = await asking
-        return None if flight is None else (_headers(flight), flight.order.payload)
+        if flight is None:
+            return None
+        flight.is_held = lasts
+        return _headers(flight), flight.order.payload
 
     def expects(self, request_id: str) -> bool:
         flight = self.flight
@@ -115,6 +127,12 @@ class Worker:
         self.served_since = self.served_since or time.monotonic()
         flight.until = time.time() + flight.order.timeout_s
         self._asking.set_result(flight)
+
+    def loaded(self) -> None:
+        """Loading the function is over, one way or another."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
     def let_go(self) -> None:
         """Its connections are closed: it gets nothing more."""
