@@ -78,6 +78,9 @@ class RunFolder:
     def path(self) -> Path:
         return Path(self._text)
 
+    def is_there(self) -> bool:
+        return os.path.isdir(self._text)
+
     def _at(self, name: str) -> str:
         return f"{self._text}/{name}"
 
@@ -149,6 +152,14 @@ class RunFolder:
     def note_live(self, state: RunState) -> None:
         """Tells what was taken of continuous outputs while the program runs."""
         _place(self._at(LIVE), dump(pack_state(state)))
+
+    def has_ended(self) -> bool:
+        """Whether there is an exit record, without reading it."""
+        return os.path.exists(self._at(EXIT))
+
+    def was_taken(self) -> bool:
+        """Whether the run has, or had, a supervisor."""
+        return os.path.exists(self._at(LOCK)) or self.has_ended()
 
     def ended(self) -> RunState | None:
         """The exit record, if there is a whole one."""

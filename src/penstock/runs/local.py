@@ -115,7 +115,8 @@ class LocalExecutor:
     def forget(self, name: str) -> None:
         """Deletes the folder of a run that has ended or is lost, or takes a waiting one out of the queue."""
         with self._lock:
-            state = self._look(name)
+            folder = self._folder(name)
+            state = RunState(ENDED) if folder.has_ended() else self._look(name)
             if state is None:
                 return
             if state.phase not in (ENDED, LOST, WAITING):
@@ -123,7 +124,7 @@ class LocalExecutor:
             self._waiting.pop(name, None)
             if name == self._large[0]:
                 self._large = "", RunState("")
-            self._sweep(self._folder(name).put_away())
+            self._sweep(folder.put_away())
             self._release(name)
 
     def names(self) -> list[str]:
@@ -244,11 +245,16 @@ class LocalExecutor:
             return
         name, phase = message["run"], message["phase"]
         with self._lock:
-            if phase in (ENDED, LOST) and name in self._holding:
-                state = self._look(name)  # an old message may come after a retry
-                if state is None or state.phase in (ENDED, LOST):
-                    self._release(name)
+            if phase in (ENDED, LOST) and name in self._holding and self._is_over(name):
+                self._release(name)
         self._tell(name)
+
+    def _is_over(self, name: str) -> bool:
+        """Whether a run of which an end was told is at its end: the message may be from before a retry."""
+        if self._folder(name).has_ended():
+            return True
+        state = self._look(name)
+        return state is None or state.phase in (ENDED, LOST)
 
     def _tell(self, name: str) -> None:
         for heard in self._heard:

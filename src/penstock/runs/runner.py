@@ -58,6 +58,8 @@ class Client:
         self.subscribed = False
         self.unread = b""
         self.unsent = b""
+        self.events = selectors.EVENT_READ
+        """What its connection is watched for."""
 
 
 class Supervisor:
@@ -126,8 +128,8 @@ class Runner:
 
     def start(self, name: str, fresh: bool = False) -> None:
         """Gives a run that never had a supervisor to one that waits; `fresh`: to one that has served none."""
-        folder = RunFolder(self.runs / name)
-        if (folder.path / LOCK).exists() or (folder.path / EXIT).exists() or not folder.path.is_dir():
+        folder = RunFolder(f"{self.runs}/{name}")
+        if folder.was_taken() or not folder.is_there():
             return
         self._watch(folder)
         if any(each.folder and each.folder.name == name for each in self.supervisors.values()):
@@ -157,7 +159,7 @@ class Runner:
         if said not in (DONE, CANNOT):
             self._let_go(supervisor)
         supervisor.ready = said == CANNOT
-        if folder is not None and folder.path.is_dir():
+        if folder is not None and self.phases.get(folder.name) != ENDED and folder.is_there():
             self._look(folder)
             self.start(folder.name, said == CANNOT)
 
@@ -225,7 +227,7 @@ class Runner:
                 self.phases.pop(folder.name, None)
             elif noticed.name == EXIT:
                 self._tell(folder, ENDED)
-            elif noticed.name == RUNNING_MARK or noticed.name.startswith(LOCK):
+            elif self.phases.get(folder.name) != ENDED and noticed.name.startswith((RUNNING_MARK, LOCK)):
                 self._look(folder)
 
     def _look(self, folder: RunFolder) -> None:
@@ -269,7 +271,7 @@ class Runner:
             connection.setblocking(False)
             client = Client(connection)
             self.clients[connection.fileno()] = client
-            self.selector.register(connection, selectors.EVENT_READ, lambda: self._read(client))
+            self.selector.register(connection, client.events, lambda: self._serve(client))
 
     def _read(self, client: Client) -> None:
         if client.connection.fileno() < 0:
@@ -333,7 +335,9 @@ class Runner:
             self._drop(client)
             return
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.unsent else 0)
-        self.selector.modify(client.connection, events, lambda: self._serve(client))
+        if events != client.events:
+            client.events = events
+            self.selector.modify(client.connection, events, lambda: self._serve(client))
 
     def _drop(self, client: Client) -> None:
         if client.connection.fileno() >= 0:
