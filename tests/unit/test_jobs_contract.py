@@ -413,6 +413,7 @@ def test_defaults_are_filled_in_as_aws_does():
     body = processing.complete(given)
     assert body["ProcessingInputs"][0]["AppManaged"] is False
     assert body["ProcessingInputs"][0]["S3Input"]["S3DataDistributionType"] == "FullyReplicated"
+    assert "S3CompressionType" not in body["ProcessingInputs"][0]["S3Input"]
     assert "AppManaged" not in given["ProcessingInputs"][0]
 
 

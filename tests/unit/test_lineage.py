@@ -274,6 +274,26 @@ def test_a_package_is_entered_when_it_is_registered_and_at_each_approval(world: 
 
 
 # --- executions
+def test_what_a_job_read_is_entered_before_the_package_that_holds_it(works: Works) -> None:
+    data = put(works, "model.tar.gz", b"1")
+    container = {"Image": "python:3", "ModelDataUrl": data}
+    arguments = {"ModelPackageGroupName": "g", "InferenceSpecification": {"Containers": [container]}}
+    register = {"Name": "Register", "Type": "RegisterModel", "DependsOn": ["Train"], "Arguments": arguments}
+    works.create(pipeline(training("Train", InputDataConfig=[channel(data)]), register))
+    arn = works.start()
+    works.look(arn)
+    job = works.job(arn, "Train")
+    job.status = job.body["TrainingJobStatus"] = "Completed"
+    works.app.store.commit(Change(puts=[job]))
+    while works.world.step(works.document(arn)) == 0.0:
+        for package in works.app.store.page(Query(kind="sagemaker.model-package")):
+            works.world.step(package)
+    (artifact,) = works("ListArtifacts", SourceUri=data)["ArtifactSummaries"]
+    (package,) = works.app.store.page(Query(kind="sagemaker.model-package"))
+    assert artifact["ArtifactType"] == "DataSet"
+    assert len(works("ListArtifacts", SourceUri=package.arn)["ArtifactSummaries"]) == 1
+
+
 def test_lineage_is_entered_once_and_an_execution_that_has_ended_stays_as_it_ended(works: Works) -> None:
     works.create(pipeline(processing("Clean")))
     arn = works.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.kernel.call import Call
 from penstock.services.sagemaker.lineage import entities, packages
 from penstock.services.sagemaker.lineage.state import FORGOTTEN
-from penstock.store.records import Document
+from penstock.store.records import Document, Ref
 
 
 def forget_more(call: Call, forgotten: Document) -> float | None:
@@ -17,8 +17,14 @@ def forget_more(call: Call, forgotten: Document) -> float | None:
 
 
 def enter_package(call: Call, package: Document) -> None:
-    """Enters a package that was registered, or whose approval changed."""
-    packages.enter(call, package)
+    """Enters a package that was registered, or whose approval changed; until its execution has ended, that is the execution's to do.
+
+    An artifact is of the kind that it is entered as first: what a package holds has often been read by the jobs before it.
+    """
+    maker = package.body.get("_execution")
+    execution = call.find(Ref("sagemaker.pipeline-execution", *maker)) if maker else None
+    if execution is None or "_woven" in execution.body:
+        packages.enter(call, package)
 
 
 STEPS = {FORGOTTEN: forget_more, "sagemaker.model-package": enter_package}

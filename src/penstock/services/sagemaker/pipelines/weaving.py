@@ -1,4 +1,4 @@
-"""The lineage of an execution, entered when it has ended: what its jobs read and made.
+"""The lineage of an execution, entered when it has ended: what its jobs read and made, and then the packages that it registered.
 
 An execution that is retried is entered again. A look enters a few jobs, and keeps in the same change how far it came.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from penstock.kernel.call import Call
 from penstock.services.sagemaker import costs
 from penstock.services.sagemaker.lineage import jobs as lineage
+from penstock.services.sagemaker.lineage import packages
 from penstock.services.sagemaker.nouns import FINAL
 from penstock.services.sagemaker.pipelines import bills
 from penstock.store.records import Document, Query, Ref, TagsPut
@@ -18,7 +19,7 @@ FEW = 10
 """So many jobs are entered within an engine step's 50 ms."""
 TAG = "sagemaker:pipeline-execution-arn"
 """By which the SDK finds the execution of a training job."""
-TUNING = "sagemaker.tuning-job"
+PACKAGE, TUNING = "sagemaker.model-package", "sagemaker.tuning-job"
 
 
 def weave(call: Call, execution: Document) -> float | None:
@@ -36,7 +37,9 @@ def weave(call: Call, execution: Document) -> float | None:
     while left > 0 and number < len(sources):
         found, more = _read(call, execution, sources[number], after, left)
         for document in found:
-            if document.status in FINAL:
+            if document.kind == PACKAGE:
+                packages.enter(call, document)
+            elif document.status in FINAL:
                 enter_job(call, execution, document)
         left -= max(1, len(found))
         number, after = (number, more) if more else (number + 1, "")
@@ -49,7 +52,7 @@ def _sources(execution: Document) -> list[tuple[str, str]]:
     """Where the jobs are found, in one order always: kinds, by the beginning of their names; then what steps made otherwise."""
     entries = {(entry["job"][0], entry["job"][1]) for entry in execution.body["_steps"].values() if "job" in entry}
     others = (each for each in entries if each[0] not in costs.KINDS or not each[1].startswith(bills.prefix(execution)))
-    return [(kind, "") for kind in costs.KINDS] + sorted(each for each in others if each[0] in (*costs.KINDS, TUNING))
+    return [(kind, "") for kind in costs.KINDS] + sorted(each for each in others if each[0] in (*costs.KINDS, TUNING, PACKAGE))
 
 
 def _read(call: Call, execution: Document, source: tuple[str, str], after: str, limit: int) -> tuple[list[Document], str]:
@@ -63,7 +66,7 @@ def _read(call: Call, execution: Document, source: tuple[str, str], after: str, 
     member = "_execution"
     if name:
         found = call.find(Ref(kind, execution.account, execution.region, name))
-        if found is None or found.body.get("_execution") != maker:
+        if found is None or (kind != PACKAGE and found.body.get("_execution") != maker):
             return [], ""
         if kind != TUNING:
             return [found], ""

@@ -34,7 +34,7 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
         if source := entry.get("S3Input"):
             if source.get("S3InputMode") == "Pipe":
                 raise invalid(f"Input {entry['InputName']}: S3InputMode Pipe is not served by Penstock; use File.")
-            entry["S3Input"] = {"S3DataDistributionType": "FullyReplicated", "S3CompressionType": "None", **source}
+            entry["S3Input"] = {"S3DataDistributionType": "FullyReplicated", **source}
     _check_once([entry["InputName"] for entry in inputs], "InputName")
     _check_once(
         [entry["S3Input"]["LocalPath"] for entry in inputs if entry.get("S3Input", {}).get("LocalPath")], "LocalPath"
