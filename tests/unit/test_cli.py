@@ -183,6 +183,24 @@ def test_a_cached_step_is_shown_as_cached() -> None:
     assert [line.count("(cached)") for line in shown.export_text().splitlines()] == [0, 1, 0]
 
 
+def test_a_long_reason_takes_nothing_of_the_steps_and_is_told_whole_below() -> None:
+    reason = "ClientError: AlgorithmError: See job logs for more information [1] " + "why " * 30
+    view = dag.View.__new__(dag.View)
+    view.arn, view.execution = ARN, {"PipelineExecutionStatus": "Failed"}
+    view.nodes = [
+        dag.Node("PreprocessTheRawData", "Processing", 0, shown={"StepStatus": "Succeeded"}, last_line="x" * 150),
+        dag.Node("TrainModel", "Training", 0, shown={"StepStatus": "Failed", "FailureReason": reason}),
+    ]
+    shown = Console(width=80, file=io.StringIO(), record=True)
+    shown.print(view.draw())
+    dag.tell_reasons(view, shown)
+    lines = shown.export_text().splitlines()
+    assert "PreprocessTheRawData  Processing  Succeeded" in lines[1]
+    assert re.search(r"✘  TrainModel +Training +Failed +ClientError: .*…", lines[2])
+    assert len(lines[2]) <= 80
+    assert lines[3:] == [f"✘ TrainModel: {reason}"]
+
+
 def test_no_name_of_an_image_is_broken() -> None:
     name = "sagemaker-" + "x" * 120 + ":1"
     rows = [["image", "state"], [name, "ready"]]

@@ -163,7 +163,7 @@ class View:
         table = Table(box=None, padding=(0, 1), show_header=False, pad_edge=False)
         for column in ("mark", "step", "type", "state", "time"):
             table.add_column(column, no_wrap=True, justify="right" if column == "time" else "left")
-        table.add_column("log", no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column("log")  # the only one that may be narrowed: what it loses is not lost, the others' words are
         for node in self.nodes:
             shown = node.status or ("Skipped" if over else "")
             mark, style = MARKS.get(shown, MARKS[""])
@@ -177,7 +177,7 @@ class View:
                 Text(node.type, "dim"),
                 Text({"": "waiting", "Skipped": "not run"}.get(shown, shown) + " (cached)" * node.cached, style),
                 "" if seconds is None else f"{seconds:.1f} s",
-                Text(self._remark(node), "red" if node.status == "Failed" else "dim"),
+                Text(self._remark(node), "red" if node.status == "Failed" else "dim", no_wrap=True, overflow="ellipsis"),
             )
         name = self.arn.split("/")[-3] if "/execution/" in self.arn else ""
         style = MARKS.get(status, MARKS[""])[1]
@@ -206,7 +206,15 @@ def follow(clients: Clients, arn: str, console: Console) -> dict[str, Any]:
     with Live(console=console, refresh_per_second=12, get_renderable=view.draw, transient=False):
         while not view.look():
             time.sleep(LOOK_S)
+    tell_reasons(view, console)
     return view.execution
+
+
+def tell_reasons(view: View, console: Console) -> None:
+    """Why each failed step failed, whole: the table may have had no room for it."""
+    for node in view.nodes:
+        if node.status == "Failed" and (reason := node.shown.get("FailureReason")):
+            console.print(f"{MARKS['Failed'][0]} {node.name}: {reason}", style="red", soft_wrap=True, markup=False)
 
 
 def _tell(view: View, console: Console) -> dict[str, Any]:
