@@ -131,7 +131,7 @@ class Carrier:
         self._blobs, self._under_way = blobs, 0
 
     def serve(self, listening: socket.socket) -> None:
-        """Until the listening socket is shut down, or SystemExit raised here."""
+        """Until the listening socket is shut down."""
         while True:
             try:
                 connection, _ = listening.accept()

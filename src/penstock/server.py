@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import secrets
+import select
 import signal
 import socket
 import sys
@@ -238,10 +239,20 @@ def coverage_of(service: str) -> dict[str, bool]:
 
 
 # --- processes
+def hear_end() -> Callable[[], object]:
+    """Hears of SIGTERM from now on; gives what waits for it.
+
+    By a pipe: the kernel may give the signal to any thread, and handlers run in the main one alone, which would sleep on.
+    """
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    return lambda: select.select([reading], [], [])
+
+
 def run_engine(settings: Settings) -> None:
     """The engine process, until SIGTERM: what has begun is finished, runs go on without it."""
-    over = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    told = hear_end()
     sys.setswitchinterval(
         0.0005
     )  # its threads work in short turns between system calls; none may wait 5 ms for its own
@@ -270,7 +281,7 @@ def run_engine(settings: Settings) -> None:
     serving = WriterServer(writer, writer_socket(settings))
     serving.start()
     try:
-        over.wait()
+        told()
     finally:
         serving.close()
         engine.stop()
@@ -387,9 +398,14 @@ def run_porter(settings: Settings) -> None:
     """The porter process, until SIGTERM: bodies that are under way are carried on."""
     guests.raise_open_files()
     os.nice(porter.NICE)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with handout.listen(porter_socket(settings)) as listening, suppress(SystemExit):
-        porter.Carrier(FileBlobs(settings.data / "blobs")).serve(listening)
+    told = hear_end()
+    with handout.listen(porter_socket(settings)) as listening:
+        carrier = porter.Carrier(FileBlobs(settings.data / "blobs"))
+        serving = threading.Thread(target=carrier.serve, args=(listening,), name="porter")
+        serving.start()
+        told()
+        listening.shutdown(socket.SHUT_RDWR)
+        serving.join()
 
 
 def run_doorway(settings: Settings, listening: socket.socket, api_port: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -22,6 +23,7 @@ import pytest
 from penstock import presence
 from penstock.runs import runner
 from tests.conftest import Boto, Family
+from tests.crash.families import Clan, free_port, until
 
 QUIET = {
     "AWS_PROFILE": "mine",
@@ -70,6 +72,21 @@ def test_a_second_server_on_the_folder_is_told_where_the_first_one_is(family: Fa
     behind = family.penstock("up", "--detach", "--json")
     assert (behind.returncode, json.loads(behind.stdout)["pid"]) == (0, family.about["pid"])
     assert f"was up already at {family.about['url']}" in family.penstock("up", "-d").stdout
+
+
+@pytest.mark.parametrize("member", ["engine", "porter"])
+def test_a_signal_that_the_kernel_gives_to_another_thread_ends_a_process_all_the_same(folder: Path, member: str) -> None:
+    clan = Clan(folder, ports=(free_port(), free_port()))
+    clan.up()
+    try:
+        pid = clan.member(member)
+        assert pid is not None
+        other = max(map(int, os.listdir(f"/proc/{pid}/task")))
+        assert other != pid
+        ctypes.CDLL(None, use_errno=True).tgkill(pid, other, signal.SIGTERM)
+        until(lambda: clan.member(member) not in (None, pid), f"another {member}")
+    finally:
+        clan.down()
 
 
 def test_what_answers_goes_before_what_carries(family: Family) -> None:
