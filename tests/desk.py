@@ -3,7 +3,8 @@
     python desk.py SOCKET MODULE...      inside the client's environment; standard library only
 
 Each connection brings one request (a line of JSON: script, arguments, folder, where its output goes) and gets the exit
-code. The script runs in a child of its own, as `python script.py` would.
+code. The script runs in a child of its own, as `python script.py` would; but where the SDK waits, its clock is faster: it looks at
+a job that has ended after ten seconds, or thirty.
 """
 
 from __future__ import annotations
@@ -15,13 +16,26 @@ import runpy
 import signal
 import socket
 import sys
+import time
 import traceback
+import types
+
+FASTER = 20
+WAITING = ("sagemaker.session", "sagemaker.core.helper.session_helper")
+"""The modules of the SDKs that wait for jobs, and look at the time between."""
 
 
 def main() -> None:
     address, modules = sys.argv[1], sys.argv[2:]
     for module in modules:
         importlib.import_module(module)
+    began, faster = time.time(), types.ModuleType("time")
+    vars(faster).update(vars(time))
+    faster.sleep = lambda seconds: time.sleep(seconds / FASTER)
+    faster.time = lambda: began + FASTER * (time.time() - began)
+    for name in WAITING:
+        if hasattr(sys.modules.get(name), "time"):
+            sys.modules[name].time = faster
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
