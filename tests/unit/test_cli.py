@@ -345,6 +345,9 @@ def test_the_names_of_a_plan_are_whole_at_eighty_columns(monkeypatch: pytest.Mon
     assert "? AStepWhoseNameIsRatherLong" in told
     assert "…" not in told
     assert "decided later" in told
+    assert "(after PreprocessEverything, AnotherOne; instances 1 x ml.m5.24xlarge)" in told
+    for words in ("Training", "runs", "3 s", "$0.50"):
+        assert words in told.splitlines()[2]
 
 
 def test_a_file_that_is_no_script_is_not_run(tmp_path: Path) -> None:

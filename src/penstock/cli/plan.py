@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +28,9 @@ from penstock.store.records import Document
 console = screen()
 STYLES = {"runs": "cyan", "unknown": "yellow", "decided": "yellow", "fails": "red", "hit": "green", "skipped": "dim", "at once": "dim"}
 WORDS = {"unknown": "runs, or hit", "decided": "decided later"}
+BELOW = ("after", "instances", "type", "last time", "at AWS")
+"""Columns that give way in a narrow terminal, the first first."""
+GAP = 2
 
 
 def plan(
@@ -93,24 +97,43 @@ def _draw(told: dict[str, Any]) -> None:
     if told["parameters"]:
         shown = ", ".join(f"{name}={value}" for name, value in told["parameters"].items())
         console.print(theirs(shown), style="dim", soft_wrap=True)
+    rows = [_row(step) for step in told["steps"]]
+    shown = _fitting(rows, console.width)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for column in ("step", "type", "after", "expected", "instances", "last time", "at AWS"):
-        right, name = column in ("last time", "at AWS"), column == "step"
-        table.add_column(column, justify="right" if right else "left", no_wrap=name or right, overflow="fold")
-    for step in told["steps"]:
+    for column in shown:
+        table.add_column(column, justify="right" if column in ("last time", "at AWS") else "left", no_wrap=True)
+    for row, step in zip(rows, told["steps"], strict=True):
         style = STYLES[step["expected"]]
-        table.add_row(
-            theirs(("" if step["reached"] else "? ") + step["step"]), step["type"], theirs(", ".join(step["after"])),
-            f"[{style}]{WORDS.get(step['expected'], step['expected'])}[/{style}]", theirs(_instances(step)),
-            "" if not step["jobs"] else "never run" if step["last_s"] is None else f"{step['last_s']:.0f} s",
-            "" if not step["jobs"] else money(step["usd"]),
-        )  # fmt: skip
+        table.add_row(*(f"[{style}]{row[column]}[/{style}]" if column == "expected" else theirs(row[column]) for column in shown))
     console.print(table)
     if not all(step["reached"] for step in told["steps"]):
         console.print("? in a branch that is decided later: the step may not be reached.", style="dim", soft_wrap=True)
-    for step in told["steps"]:
-        console.print(f"[bold]{theirs(step['step'])}[/bold]  {theirs(step['why'])}.", soft_wrap=True)
+    for row, step in zip(rows, told["steps"], strict=True):
+        below = "; ".join(f"{column} {row[column]}" for column in row if column not in shown and row[column])
+        console.print(f"[bold]{theirs(step['step'])}[/bold]  {theirs(step['why'])}.", soft_wrap=True, end="")
+        console.print(f"  [dim]({theirs(below)})[/dim]" if below else "", soft_wrap=True)
     _total(told)
+
+
+def _row(step: dict[str, Any]) -> dict[str, str]:
+    return {
+        "step": ("" if step["reached"] else "? ") + step["step"],
+        "type": step["type"],
+        "after": ", ".join(step["after"]),
+        "expected": WORDS.get(step["expected"], step["expected"]),
+        "instances": _instances(step),
+        "last time": "" if not step["jobs"] else "never run" if step["last_s"] is None else f"{step['last_s']:.0f} s",
+        "at AWS": "" if not step["jobs"] else money(step["usd"]),
+    }
+
+
+def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
+    """The columns that have room side by side with no word broken; the others stand with the steps' reasons below."""
+    widths = {column: max(map(cell_len, (column, *(row[column] for row in rows)))) for column in (rows[0] if rows else ())}
+    for column in BELOW:
+        if sum(widths.values()) + GAP * (len(widths) - 1) > width:
+            widths.pop(column, None)
+    return list(widths)
 
 
 def _instances(step: dict[str, Any]) -> str:
