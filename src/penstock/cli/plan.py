@@ -95,8 +95,8 @@ def planned(settings: Settings, name: str, given: dict[str, str]) -> dict[str, A
 def _draw(told: dict[str, Any]) -> None:
     console.print(f"[bold]Pipeline {theirs(told['pipeline'])}[/bold]  version {told['version']}  [dim]cache {told['cache']}[/dim]")
     if told["parameters"]:
-        shown = ", ".join(f"{name}={value}" for name, value in told["parameters"].items())
-        console.print(theirs(shown), style="dim", soft_wrap=True)
+        values = ", ".join(f"{name}={value}" for name, value in told["parameters"].items())
+        console.print(theirs(values), style="dim", soft_wrap=True)
     rows = [_row(step) for step in told["steps"]]
     shown = _fitting(rows, console.width)
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
