@@ -135,6 +135,20 @@ def test_a_time_out_ends_the_worker(functions: Functions) -> None:
     assert after["stream"] != before["stream"]
 
 
+def test_a_handler_that_asks_for_the_next_invocation_itself_is_ended_when_its_time_is_over(functions: Functions) -> None:
+    code = """
+import os, time, urllib.request
+def handler(event, context):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        opener.open("http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/next")
+    finally:
+        time.sleep(3600)
+"""
+    told, error, _ = functions(functions.create(code, Timeout=1))
+    assert (error, told["errorType"]) == ("Unhandled", "Sandbox.Timedout")
+
+
 @pytest.mark.parametrize(("code", "handler", "kind", "message"), [
     ("import nowhere", "app.handler", "Runtime.ImportModuleError", "Unable to import module 'app': No module named 'nowhere'"),
     ("x =", "app.handler", "Runtime.UserCodeSyntaxError", "Syntax error in module 'app': "),
