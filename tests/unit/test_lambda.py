@@ -712,6 +712,26 @@ def test_an_event_that_is_too_old_is_not_tried_and_its_destination_is_told(lam: 
     assert invocation_of(lam) is None
 
 
+@pytest.mark.parametrize("setting", ["Terminate", "Allow"])
+def test_functions_that_are_each_others_destinations_are_ended_as_a_loop(lam: Lambda, dispatched: Dispatched, setting: str) -> None:
+    lam.create("g", DeadLetterConfig={"TargetArn": queue_of(lam, "dead")})
+    lam.settle("g")
+    for name, other in ("fg", "gf"):
+        to = {"OnSuccess": {"Destination": f"arn:aws:lambda:us-east-1:123456789012:function:{other}"}}
+        lam("PutFunctionEventInvokeConfig", FunctionName=name, DestinationConfig=to)
+        assert lam("GetFunctionRecursionConfig", FunctionName=name) == {"RecursiveLoop": "Terminate"}
+        assert lam("PutFunctionRecursionConfig", FunctionName=name, RecursiveLoop=setting) == {"RecursiveLoop": setting}
+    lam("Invoke", FunctionName="g", InvocationType="Event")
+    while (document := invocation_of(lam)) is not None and len(dispatched.begun) < 40:
+        lam.world.step(document)
+        end(lam, dispatched, payload=b"{}")
+    names = [order.function for order in dispatched.begun]
+    if setting == "Allow":
+        assert len(names) == 40
+    else:
+        assert (names.count("g"), names.count("f"), invocation_of(lam), len(received(lam, "dead"))) == (16, 16, None, 1)
+
+
 @pytest.mark.parametrize("target", [
     "arn:aws:sqs:us-east-1:210987654321:q", "arn:aws:sqs:eu-west-1:123456789012:q", "arn:aws:sqs:us-east-1:123456789012:none",
     "arn:aws:s3:us-east-1:123456789012:accesspoint/q", "arn:aws:lambda:us-east-1:210987654321:function:g",

@@ -115,6 +115,18 @@ def _context(given: str | None) -> str:
 
 
 # --- how asynchronous invocations are carried out
+def put_function_recursion_config(call: Call) -> dict[str, Any]:
+    """Raises: ServiceError ResourceNotFoundException."""
+    given = call.params["RecursiveLoop"]
+    FUNCTION.save(call, function_of(call), _recursive_loop=given)
+    return {"RecursiveLoop": given}
+
+
+def get_function_recursion_config(call: Call) -> dict[str, Any]:
+    """Raises: ServiceError ResourceNotFoundException."""
+    return {"RecursiveLoop": function_of(call).body.get("_recursive_loop", "Terminate")}
+
+
 def put_function_event_invoke_config(call: Call) -> dict[str, Any]:
     return _keep(call, {})
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,8 @@ from penstock.services.lambda_.state import FUNCTION
 from penstock.store.records import Document
 
 BUCKET = "arn:aws:s3:::"
+LOOP = 16
+"""So often a function is invoked in one chain of destinations, then it is a loop."""
 
 log = logging.getLogger("penstock.lambda")
 
@@ -56,12 +59,21 @@ def reachable(call: Call, target: str) -> bool:
     return (region, account) == (call.region, call.account)
 
 
-def deliver(call: Call, target: str, record: dict[str, Any], seed: str, succeeded: bool) -> None:
-    """Sends an outcome to its destination, in the call's change; what cannot be sent is told in the server's log."""
+def deliver(
+    call: Call, target: str, record: dict[str, Any], seed: str, succeeded: bool, chain: Mapping[str, int]
+) -> None:  # fmt: skip
+    """Sends an outcome to its destination, in the call's change; what cannot be sent is told in the server's log.
+
+    Takes: `chain`, how often each function was invoked on the way to this outcome, by its name.
+    Differs: recursive loops are found among functions that are each other's destinations, not those that lead through a queue, a
+    topic, a bucket or a client in a function. The event that is not carried out goes to the dead-letter queue, not to the on-failure
+    destination.
+    Source: docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
+    """
     service, text = target.split(":")[2], json.dumps(record)
     try:
         if service == "lambda":
-            invocations.begin(call, target, text, name=invocations.name_of(seed), event=True)
+            _invoke(call, target, text, seed, chain)
         elif service not in call.app.services:
             log.warning("The outcome of %s has no way to %s: %s is not served.", seed, target, service)
         elif service == "events":
@@ -75,6 +87,19 @@ def deliver(call: Call, target: str, record: dict[str, Any], seed: str, succeede
             send(call, target, text, {})
     except ServiceError as fault:
         log.warning("The outcome of %s did not reach %s: %s", seed, target, fault)
+
+
+def _invoke(call: Call, target: str, text: str, seed: str, chain: Mapping[str, int]) -> None:
+    """Has a function invoked, unless it is one of a loop: then the event goes to its dead-letter queue alone, and the chain ends."""
+    name = invocations.name_of(seed)
+    function = call.find(FUNCTION.ref(call, target.split(":")[6]))
+    if function is None or chain.get(function.name, 0) < LOOP or function.body.get("_recursive_loop") == "Allow":
+        invocations.begin(call, target, text, name=name, event=True, chain=dict(chain))
+        return
+    log.warning("%s was invoked %d times in one chain of destinations: this recursive loop is ended.", target, LOOP)
+    if letters := (function.body.get("DeadLetterConfig") or {}).get("TargetArn"):
+        stopped = Document(kind=invocations.KIND, account=call.account, region=call.region, name=name, body={"payload": text})
+        bury(call, letters, stopped, "400", "Lambda has detected your function being invoked in a recursive loop.")
 
 
 def send(call: Call, target: str, text: str, attributes: dict[str, str]) -> None:

@@ -166,7 +166,9 @@ def _tell_destinations(call: Call, invocation: Document, answer: str, error: str
         condition = "Success" if not error else "EventAgeExceeded" if error == "EventAgeExceeded" else "RetriesExhausted"
         arn = f"{function.arn}:{wanted.qualifier or LATEST}"
         record = destinations.record_of(call, invocation, arn, condition, version, answer, error)
-        destinations.deliver(call, target, record, invocation.name, not error)
+        before = invocation.body.get("chain") or {}
+        chain = {**before, function.name: before.get(function.name, 0) + 1}
+        destinations.deliver(call, target, record, invocation.name, not error, chain)
     letters = (found.body.get("DeadLetterConfig") or {}).get("TargetArn")
     if error and letters:
         destinations.bury(call, letters, invocation, "200", _message(answer))
