@@ -32,7 +32,6 @@ def test_memory_counts_as_well_as_cpus() -> None:
 
 def test_a_claim_larger_than_the_machine_runs_alone() -> None:
     capacity = Capacity(2, GB)
-    assert not capacity.fits_ever(Claim("big", 96, GB))
     assert names(capacity.ask(Claim("big", 96, 768 * GB))) == ["big"]
     assert capacity.ask(Claim("small", 1, 1)) == []
 

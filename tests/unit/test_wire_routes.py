@@ -6,7 +6,7 @@ import pytest
 
 from penstock.wire.message import Request
 from penstock.wire.models import coverage, metadata, service
-from penstock.wire.routes import Router, Unroutable, signing_services
+from penstock.wire.routes import Router, Unroutable
 
 NAMES = (
     "sagemaker",
@@ -25,7 +25,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded; charset=utf-8"}
 
 @pytest.fixture(scope="module")
 def router() -> Router:
-    return signing_services(NAMES)
+    return Router(NAMES)
 
 
 def found(router: Router, request: Request, signing: str | None, host: str | None = None) -> str:

@@ -75,11 +75,6 @@ def read_object(call: Call, uri: str) -> bytes:
     return body if isinstance(body, bytes) else b"".join(body)
 
 
-def join_uri(prefix: str, *names: str) -> str:
-    """Puts names below an S3 URI, with one slash between."""
-    return "/".join([prefix.rstrip("/"), *(name for name in names if name)])
-
-
 def url_of(bucket: str, key: str, host: str | None) -> str:
     """The address of an object, as CompleteMultipartUpload tells it."""
     path = quote(key, safe="/~")

@@ -45,7 +45,6 @@ _MISMATCH = (
 _MISMATCH_S3 = (
     "The request signature we calculated does not match the signature you provided. Check your key and signing method."
 )
-_OTHER_PAYLOAD = "The provided 'x-amz-content-sha256' header does not match what was computed."
 _JSON, _QUERY, _S3_FAMILY = 0, 1, 2
 _ANSWERS: dict[str, tuple[tuple[str, int, str], ...]] = {
     # kind: (code, status, sentence) of the json services, of the query services, of S3; {} is the fault's own message

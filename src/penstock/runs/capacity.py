@@ -36,7 +36,7 @@ class _Share:
 
 
 class Capacity:
-    """Admits claims while they fit.
+    """Admits claims while they fit; one that is larger than its whole share runs alone.
 
     Takes: the machine's cpus and memory, and of both the fraction each share may use. The shares are counted apart: a function that
     waits for a job it started holds nothing that the job needs. They may add up to more than the machine, which the kernel shares out.
@@ -46,11 +46,6 @@ class Capacity:
         self.cpus, self.memory_bytes = cpus, memory_bytes
         self.fractions = dict(shares)
         self._shares = {name: _Share() for name in shares}
-
-    def fits_ever(self, claim: Claim) -> bool:
-        """Whether the claim is no larger than its whole share; a larger one runs alone."""
-        fraction = self.fractions[claim.share]
-        return claim.cpus <= self.cpus * fraction and claim.memory_bytes <= self.memory_bytes * fraction
 
     def ask(self, claim: Claim) -> list[Claim]:
         """Puts a claim in the queue; gives the claims that may start now (often just this one)."""
@@ -82,9 +77,6 @@ class Capacity:
                 share.note_turn(claim.party)
                 started.append(claim)
         return started
-
-    def is_waiting(self, name: str) -> bool:
-        return any(name in share.waiting for share in self._shares.values())
 
     def waiting(self) -> list[str]:
         return [name for share in self._shares.values() for name in share.waiting]

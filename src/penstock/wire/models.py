@@ -250,11 +250,6 @@ class Operation:
         """The input member that is a stream of events, if there is one: not served."""
         return self.input.event_stream_name if self.input is not None else None
 
-    @cached_property
-    def host_prefix(self) -> str:
-        """What the model puts before the host's name ("sync-"), with labels in braces; mostly empty."""
-        return str((self.model.endpoint or {}).get("hostPrefix", ""))
-
 
 def _payload(shape: Any, type_name: str) -> str | None:
     member = shape.serialization.get("payload") if shape is not None else None

@@ -40,13 +40,8 @@ def _unserved(signing_name: str, operation: str = "") -> Unroutable:
     return Unroutable(known, f"{words}. `penstock coverage` lists those that are.", "UnknownService", 501)
 
 
-def signing_services(names: Sequence[str]) -> Router:
-    """Gives a router over these services; their models are read at their first request."""
-    return Router(names)
-
-
 class Router:
-    """Finds operations. Knows of each service only its metadata, until a request for it comes."""
+    """Finds operations of these services. Knows of each only its metadata, until a request for it comes."""
 
     def __init__(self, names: Sequence[str]):
         self.names = tuple(names)

@@ -23,10 +23,6 @@ ANSWER_S = 600.0
 """What an engine has for one answer; it may have to copy an image's files, and others wait for it meanwhile."""
 HELLO_S = 5.0
 """What it has where a person, or a request, waits."""
-REMEDY = (
-    "Start Docker (sudo systemctl start docker; your user must be in the group docker), or Podman's service (podman system service "
-    "--time=0 unix:///run/podman/podman.sock), or name its socket: PENSTOCK_DOCKER=unix:///…"
-)
 
 
 @dataclass(frozen=True, slots=True)
