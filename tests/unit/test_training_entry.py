@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.runs.base import RunState
+from penstock.services.sagemaker.training.rules import failure_reason
+
 ENTRY = Path(__file__).parents[2] / "src" / "penstock" / "containers" / "training" / "entry.py"
 SHOW = "import os, sys; print(sys.argv[1:], os.getcwd(), sorted(n for n in os.environ if n.startswith('PENSTOCK')))"
 
@@ -141,7 +144,10 @@ def test_an_archive_that_leads_out_of_the_code_is_refused(
     done = sandbox.run("s3://b/s.tar.gz", "train.py", python=python)
     assert done.returncode == 1
     assert "ran" not in done.stdout
-    assert sandbox.failure.read_text().startswith("ClientError: the code's archive has a")
+    told = sandbox.failure.read_text()
+    assert told.startswith("the code's archive has a")
+    reason = failure_reason({"AlgorithmSpecification": {}}, RunState("ended", exit_code=1, reason="exit", message=told))
+    assert reason == f"AlgorithmError: {told}, exit code: 1"
 
 
 def test_links_inside_the_archive_are_kept(sandbox: Sandbox):

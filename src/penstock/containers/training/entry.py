@@ -27,7 +27,7 @@ TAIL_LINES = 20
 
 
 class Failed(Exception):
-    """What the job's FailureReason is to say."""
+    """What the job's FailureReason is to say after its class, "AlgorithmError: ", which all that a failure file says has."""
 
 
 def main(arguments: List[str]) -> int:
@@ -110,7 +110,7 @@ def lay_code(source: str) -> None:
     elif os.path.isfile(path):
         shutil.copy2(path, CODE)
     else:
-        raise Failed(f"ClientError: sagemaker_submit_directory {source} is not there")
+        raise Failed(f"sagemaker_submit_directory {source} is not there")
 
 
 def copy_folder(source: str, target: str) -> None:
@@ -139,7 +139,7 @@ def unpack(archive: str, target: str) -> None:
                     members.append(checked)
             tar.extractall(target, members=members, **unfiltered())  # type: ignore[arg-type]  # noqa: S202
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise Failed(f"ClientError: {os.path.basename(archive)} cannot be unpacked: {error}") from None
+        raise Failed(f"{os.path.basename(archive)} cannot be unpacked: {error}") from None
 
 
 def unfiltered() -> Dict[str, str]:
@@ -153,14 +153,14 @@ def check_member(member: tarfile.TarInfo) -> Optional[tarfile.TarInfo]:
     if name == ".":
         return None
     if name.startswith(("/", "../")) or name == "..":
-        raise Failed(f"ClientError: the code's archive has a member outside of it: {member.name}")
+        raise Failed(f"the code's archive has a member outside of it: {member.name}")
     if member.issym() or member.islnk():
         folder = os.path.dirname(name) if member.issym() else ""
         outside = os.path.normpath(os.path.join(folder, member.linkname)).startswith("..")
         if member.linkname.startswith("/") or outside:
-            raise Failed(f"ClientError: the code's archive has a link out of it: {member.name}")
+            raise Failed(f"the code's archive has a link out of it: {member.name}")
     elif not (member.isfile() or member.isdir()):
-        raise Failed(f"ClientError: the code's archive has a member that is no file: {member.name}")
+        raise Failed(f"the code's archive has a member that is no file: {member.name}")
     member.name = name
     member.uid = member.gid = 0
     member.uname = member.gname = ""
