@@ -27,6 +27,7 @@ class Resource:
         status: the member that holds its status, "" for none.
         moves: the legal moves between statuses.
         missing, exists: (code, sentence[, status]) of the errors; {name} and {arn} are filled in.
+        elsewhere: that of an ARN of another region; {region} is the call's.
     """
 
     kind: str
@@ -37,6 +38,7 @@ class Resource:
     moves: Mapping[str, frozenset[str] | set[str]] = field(default_factory=dict)
     missing: Sentence = ("ValidationException", 'Could not find "{arn}".')
     exists: Sentence = ("ValidationException", 'Cannot create already existing "{arn}".')
+    elsewhere: Sentence = ("ValidationException", "ARN should be scoped to correct region: {region}")
     created: str = "CreationTime"
     updated: str = "LastModifiedTime"
     regional: bool = True
@@ -67,25 +69,29 @@ class Resource:
         return f"arn:aws:{service}:{region}:{call.account}:{self.path.format(name=name, **fills)}"
 
     def error(self, which: Sentence, call: Call, name: str) -> ServiceError:
-        sentence = which[1].format(name=name, arn=name if name.startswith("arn:") else self.arn_of(call, name))
+        arn = name if name.startswith("arn:") else self.arn_of(call, name)
+        sentence = which[1].format(name=name, arn=arn, region=call.region)
         return ServiceError(which[0], sentence, which[2] if len(which) > 2 else 400)
 
     # --- reading
     def find(self, call: Call, name: str) -> Document | None:
-        """By name, or by ARN where one is given."""
+        """By name, or by ARN where one is given: of the call's account and, where the noun has one, region."""
+        region = call.region if self.regional else GLOBAL
         if name.startswith("arn:"):
             named = next((put for put in call.change.puts if put.arn == name and put.kind == self.kind), None)
             found = named or call.app.store.by_arn(name)
-            return found if found and found.kind == self.kind and found.account == call.account else None
+            place = (self.kind, call.account, region)
+            return found if found and (found.kind, found.account, found.region) == place else None
         found = call.find(self.ref(call, name))
         if found is None and self.folded and name != self.fold(name):  # from before names were folded
-            found = call.find(Ref(self.kind, call.account, call.region if self.regional else GLOBAL, name))
+            found = call.find(Ref(self.kind, call.account, region, name))
         return found
 
     def get(self, call: Call, name: str | None = None) -> Document:
         """The document named, by default by the call's own key member.
 
-        Raises: ServiceError `missing`; the same code where the member, which the model does not demand, is not given.
+        Raises: ServiceError `missing`; the same code where the member, which the model does not demand, is not given;
+            `elsewhere` for an ARN of another region.
         """
         wanted = call.params.get(self.key) if name is None else name
         if wanted is None:
@@ -96,7 +102,8 @@ class Resource:
             )
         document = self.find(call, wanted)
         if document is None:
-            raise self.error(self.missing, call, wanted)
+            stray = self.regional and wanted.startswith("arn:") and wanted.split(":", 4)[3:4] != [call.region]
+            raise self.error(self.elsewhere if stray else self.missing, call, wanted)
         return document
 
     def describe(self, document: Document) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def describe_log_groups(call: Call) -> dict[str, Any]:
     prefix, pattern = call.params.get("logGroupNamePrefix", ""), call.params.get("logGroupNamePattern", "")
     if prefix and pattern:
         raise invalid("LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters.")
-    named = {plain_name(given) for given in call.params.get("logGroupIdentifiers", ())}
+    named = {plain_name(call, given) for given in call.params.get("logGroupIdentifiers", ())}
     wanted_class = call.params.get("logGroupClass")
     shown = [
         _show_group(call, about)
@@ -241,7 +241,7 @@ def _group(call: Call) -> str:
 
 
 def _tagged(call: Call) -> str:
-    name = plain_name(call.params["resourceArn"])
+    name = plain_name(call, call.params["resourceArn"])
     if _logs(call).about_group(call.account, call.region, name) is None:
         raise missing(NO_GROUP)
     return name

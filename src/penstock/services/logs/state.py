@@ -35,11 +35,17 @@ def group_name(call: Call) -> str:
     given = call.params.get("logGroupName") or call.params.get("logGroupIdentifier")
     if not given:
         raise invalid("Value at 'logGroupName' failed to satisfy constraint: Member must not be null")
-    return plain_name(str(given))
+    return plain_name(call, str(given))
 
 
-def plain_name(given: str) -> str:
-    """A group's name from its name or ARN (with or without ":*")."""
+def plain_name(call: Call, given: str) -> str:
+    """A group's name from its name or ARN (with or without ":*").
+
+    Raises: ServiceError for an ARN of another account or region.
+    """
     if given.startswith("arn:"):
-        given = given.partition(":log-group:")[2].removesuffix(":*")
+        place, _, given = given.partition(":log-group:")
+        if place.split(":")[2:] != ["logs", call.region, call.account]:
+            raise missing(NO_GROUP)
+        given = given.removesuffix(":*")
     return given

@@ -10,7 +10,7 @@ from penstock.kernel.call import Call, slow
 from penstock.kernel.errors import ServiceError
 from penstock.services.resourcegroupstaggingapi import rules
 from penstock.services.resourcegroupstaggingapi.state import GLOBALS_REGION, NAMES, RESOURCES, invalid
-from penstock.store.records import TagsGone, TagsPut
+from penstock.store.records import GLOBAL, TagsGone, TagsPut
 
 MOST_RESOURCES, MOST_TAGS = 100, 500
 """What a page may be asked to hold; TagsPerPage is looked at, and pages are of resources."""
@@ -158,6 +158,6 @@ def _service(call: Call, arn: str) -> str:
     if parts[2] in ("s3", "logs"):
         return parts[2]
     found = call.app.store.by_arn(arn)
-    if found is None or found.account != call.account:
+    if found is None or found.account != call.account or found.region not in (call.region, GLOBAL):
         raise invalid(f"The resource {arn} does not exist.")
     return parts[2]

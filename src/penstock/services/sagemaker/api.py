@@ -144,7 +144,7 @@ def _shown_component(call: Call, document: Document) -> dict[str, Any]:
     if source:
         shown["SourceDetail"] = {"SourceArn": source}
         job = call.app.store.by_arn(source)
-        if job and (member := JOBS.get(job.kind.removeprefix("sagemaker."))):
+        if job and (job.account, job.region) == (call.account, call.region) and (member := JOBS.get(job.kind.removeprefix("sagemaker."))):
             shown["SourceDetail"][member] = _shown(call, job)
     return shown
 

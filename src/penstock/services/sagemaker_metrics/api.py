@@ -36,7 +36,7 @@ def batch_get_metrics(call: Call) -> dict[str, Any]:
 
 def _answer(call: Call, query: dict[str, Any]) -> dict[str, Any]:
     component = call.app.store.by_arn(query["ResourceArn"])
-    if component is None or component.kind != COMPONENT or component.account != call.account:
+    if component is None or component.ref != Ref(COMPONENT, call.account, call.region, component.name):
         message = f"Resource {query['ResourceArn']} does not exist."
         return {"Status": "ValidationError", "Message": message, "XAxisValues": [], "MetricValues": []}
     points = call.app.store.points(f"{component.arn}/{query['MetricName']}")

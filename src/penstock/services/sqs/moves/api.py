@@ -85,7 +85,7 @@ def _queue(call: Call, member: str, arn: str | None = None) -> Document:
     """
     named = call.params[member] if arn is None else arn
     queue = QUEUE.find(call, named) if named.startswith("arn:") else None
-    if queue is None or queue.region != call.region:
+    if queue is None:
         raise ServiceError(MISSING, f"The resource that you specified for the {member} parameter doesn't exist.", 404)
     return queue
 
