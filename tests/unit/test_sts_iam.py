@@ -126,6 +126,30 @@ def test_a_session_token_is_the_callers_own_and_gives_no_other(client: Any) -> N
     assert refused(inner.get_session_token)[0] == "AccessDenied"
 
 
+def test_a_session_token_outlives_the_key_and_ends_with_the_user(client: Any) -> None:
+    iam = client("iam")
+    user = iam.create_user(UserName="passing")["User"]
+    key = iam.create_access_key(UserName="passing")["AccessKey"]
+    inner = session_of(client, session_of(client, key, "sts").get_session_token()["Credentials"], "sts")
+    iam.delete_access_key(UserName="passing", AccessKeyId=key["AccessKeyId"])
+    assert inner.get_caller_identity()["Arn"] == user["Arn"]
+    iam.delete_user(UserName="passing")
+    assert refused(inner.get_caller_identity)[0] == "InvalidClientTokenId"
+    iam.create_user(UserName="passing")
+    assert refused(inner.get_caller_identity)[0] == "InvalidClientTokenId"
+
+
+def test_a_roles_session_ends_with_the_role(client: Any) -> None:
+    role = make_role(client, "Passing")
+    credentials = client("sts").assume_role(RoleArn=role["Arn"], RoleSessionName="mine")["Credentials"]
+    inner = session_of(client, credentials, "sts")
+    assert inner.get_caller_identity()["Account"] == client.account
+    client("iam").delete_role(RoleName="Passing")
+    assert refused(inner.get_caller_identity)[0] == "InvalidClientTokenId"
+    make_role(client, "Passing")
+    assert refused(inner.get_caller_identity)[0] == "InvalidClientTokenId"
+
+
 def test_an_access_key_tells_its_account(client: Any) -> None:
     key = client.keys["access_key_id"]
     assert client("sts").get_access_key_info(AccessKeyId=key)["Account"] == client.account

@@ -23,10 +23,13 @@ def key_ref(access_key: str) -> Ref:
     return Ref(KEY, GLOBAL, GLOBAL, access_key)
 
 
-def make_key(caller: Caller, now: float, expires: float | None = None, root: str = "") -> Document:
+def make_key(
+    caller: Caller, now: float, expires: float | None = None, root: str = "", holder: Document | None = None
+) -> Document:
     """A new access key that stands for the caller; with `expires` a temporary one, with a session token.
 
-    Takes: `root`, the key with which this one ends: what a run makes of its credentials is good for as long as the run.
+    Takes: `root`, the key with which this one ends: what a run makes of its credentials is good for as long as the run;
+        `holder`, the user or role with which it ends, whose permissions it has.
     Gives: a document to put; body: SecretAccessKey, SessionToken and Expiration when temporary.
     """
     name = ("ASIA" if expires else "AKIA") + ids.word(16, ids.UPPER)
@@ -42,6 +45,8 @@ def make_key(caller: Caller, now: float, expires: float | None = None, root: str
     }
     if root:
         body["_root"] = root
+    if holder:
+        body["_holder"] = [*holder.ref, holder.created]
     if expires:
         body |= {"SessionToken": secrets.token_urlsafe(96), "Expiration": expires}
     return Document(
@@ -94,7 +99,7 @@ def authenticate(
         raise sigv4.AuthError("unknown-token", "The security token included in the request is invalid.")
     if token is not None and key.body["Expiration"] < now:
         raise sigv4.AuthError("expired-token", "The security token included in the request is expired")
-    if (root := key.body.get("_root")) and store.get(key_ref(root)) is None:
+    if _is_orphan(store, key):
         raise sigv4.AuthError("unknown-key", scope.access_key)
     chunks = sigv4.verify(request, scope, key.body["SecretAccessKey"], now, body_sha256)
     if scope.kind == "old-query":
@@ -104,3 +109,14 @@ def authenticate(
     if request.run is not None and caller.run != request.run:
         raise sigv4.AuthError("unknown-key", "These credentials are not this run's.")
     return caller, chunks
+
+
+def _is_orphan(store: Store, key: Document) -> bool:
+    """Whether the key, or the user or role, with which this one ends is gone; another of the same name is another."""
+    if (root := key.body.get("_root")) and store.get(key_ref(root)) is None:
+        return True
+    if not (holder := key.body.get("_holder")):
+        return False
+    *ref, created = holder
+    found = store.get(Ref(*ref))
+    return found is None or found.created != created

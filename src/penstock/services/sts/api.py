@@ -25,7 +25,7 @@ def assume_role(call: Call) -> dict[str, Any]:
 
     Raises: ServiceError AccessDenied for a role that is not there, or of an account that does not trust the caller.
     Differs: within an account every caller may assume every role; the hour's limit of role chaining is not held. What a
-        job assumes ends with the job.
+        job assumes ends with the job. A session whose role is deleted is refused; at AWS it has no permissions left.
     """
     given = call.params
     role = _role(call, given["RoleArn"])
@@ -43,7 +43,7 @@ def assume_role(call: Call) -> dict[str, Any]:
         run=call.caller.run,
     )
     root = root_of(call.app.store, call.caller)
-    key = call.put(make_key(caller, call.now, call.now + duration_s, root))
+    key = call.put(make_key(caller, call.now, call.now + duration_s, root, role))
     answer = {"Credentials": _credentials(key), "AssumedRoleUser": {"AssumedRoleId": caller.user_id, "Arn": caller.arn}}
     if source := given.get("SourceIdentity"):
         answer["SourceIdentity"] = source
@@ -51,13 +51,16 @@ def assume_role(call: Call) -> dict[str, Any]:
 
 
 def get_session_token(call: Call) -> dict[str, Any]:
-    """Gives temporary credentials of the caller's own.
+    """Gives temporary credentials of the caller's own, good for as long as the user is, whatever becomes of the key.
 
     Raises: ServiceError AccessDenied where the caller's are temporary already.
+    Differs: a session whose user is deleted is refused; at AWS it has no permissions left.
     """
     if call.caller.access_key.startswith("ASIA"):
         raise ServiceError("AccessDenied", "Cannot call GetSessionToken with session credentials", 403)
-    key = call.put(make_key(call.caller, call.now, call.now + call.params.get("DurationSeconds", TOKEN_S)))
+    user = call.app.store.by_arn(call.caller.arn)
+    expires = call.now + call.params.get("DurationSeconds", TOKEN_S)
+    key = call.put(make_key(call.caller, call.now, expires, holder=user))
     return {"Credentials": _credentials(key)}
 
 
