@@ -180,6 +180,23 @@ def test_host_must_be_signed() -> None:
     assert refused(request) == "malformed"
 
 
+@pytest.mark.parametrize("service", ["sagemaker", "sts", "lambda"])
+def test_a_body_goes_unsigned_to_s3_only(service: str) -> None:
+    class Unsigned(SigV4Auth):
+        def payload(self, request: Any) -> str:
+            return sigv4.UNSIGNED
+
+    given = {"x-amz-content-sha256": sigv4.UNSIGNED}
+    assert refused(signed(Unsigned, service, "/", body=b"{}", headers=given)) == "mismatch"
+    assert proved(signed(Unsigned, "s3", "/b/k", "PUT", b"bytes", headers=given)) is None
+
+
+def test_a_presigned_address_of_another_service_has_the_digest_of_its_body() -> None:
+    request = signed(SigV4QueryAuth, "sts", "/?Action=GetCallerIdentity&Version=2011-06-15", "GET")
+    assert proved(request) is None
+    assert refused(request, body=b"another") == "mismatch"
+
+
 def test_s3_wants_the_payload_header() -> None:
     request = signed(SigV4Auth, "s3", "/b/k", "PUT", b"bytes")
     assert refused(request) == "payload-header"

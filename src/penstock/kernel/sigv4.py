@@ -439,8 +439,14 @@ def _stamp(moment: float) -> str:
 
 
 def _payload_hash(request: Request, scope: Scope, body_sha256: str | None) -> str:
-    """Gives what the canonical request says of the body."""
+    """Gives what the canonical request says of the body.
+
+    Only S3 lets a body go unsigned. The other services make the digest of what they received, whatever the header says:
+    who signed the word has signed something else.
+    """
     given = scope.payload_hash
+    if given == UNSIGNED and not scope.is_s3:
+        raise AuthError("mismatch")
     if given:
         if given in _WORDS or _DIGEST.match(given):
             return given
