@@ -71,6 +71,14 @@ class Shop:
         self.sm.create_training_job(**{**given, **more})
         return self.ended(name) if wait else name
 
+    def component(self, job: str) -> Any:
+        """The trial component of a job that has ended: it is entered a moment later."""
+        until = time.time() + WAIT_S
+        while not (found := self.sm.list_trial_components(SourceArn=job)["TrialComponentSummaries"]):
+            assert time.time() < until, "the job is not entered"
+            time.sleep(0.05)
+        return self.sm.describe_trial_component(TrialComponentName=found[0]["TrialComponentName"])
+
     def script(
         self, text: str, hyper: dict[str, str] | None = None, wait: bool = True, program: str = "train.py", **more: Any
     ) -> Any:
@@ -216,6 +224,10 @@ def test_a_script_trains_with_its_arguments_and_leaves_model_and_outputs(shop: S
     assert shop.archive(model.replace("model.tar.gz", "output.tar.gz")) == {"report.txt": b"/opt/ml/code"}
     assert [(metric["MetricName"], metric["Value"]) for metric in job["FinalMetricDataList"]] == [("loss", 1.0)]
     assert job["TrainingTimeInSeconds"] >= 1
+    component = shop.component(job["TrainingJobArn"])
+    assert component["Metrics"][0]["Last"] == 1.0
+    (made,) = shop.sm.list_associations(SourceArn=component["TrialComponentArn"])["AssociationSummaries"]
+    assert shop.sm.describe_artifact(ArtifactArn=made["DestinationArn"])["Source"]["SourceUri"] == model
 
 
 def test_a_failing_script_tells_why_in_aws_form(shop: Shop):
