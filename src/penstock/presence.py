@@ -20,6 +20,10 @@ LOOKS = 10
 LOOK_S = 0.01
 ABOUT = "server.json"
 LOCK = "server.lock"
+PARTS = (
+    "blobs", "ca", "credentials.json", "functions", "images", "logs", "penstock.db", "runner.lock", "runs", "sockets", "server.",
+)  # fmt: skip
+"""What the names of a data folder's parts begin with."""
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses to listen on that are none to go to."""
 
@@ -68,12 +72,27 @@ class Lock:
         os.close(self.fd)
 
 
+def is_part(path: Path) -> bool:
+    """Whether an entry of a data folder is Penstock's, by its name."""
+    return path.name.lstrip(".").startswith(PARTS)
+
+
+def is_data_folder(data: Path) -> bool:
+    """Whether a server has ever been here."""
+    return (data / LOCK).is_file() or (data / "penstock.db").is_file()
+
+
 def open_in(data: Path, name: str, flags: int) -> int:
     """A descriptor of a file of the data folder, both made if missing.
 
-    Raises: Refused where that cannot be.
+    Raises: Refused where that cannot be, and for a folder that is somebody's already.
     """
     try:
+        if data.is_dir() and not is_data_folder(data) and not all(map(is_part, data.iterdir())):
+            raise Refused(
+                f"The folder {data} is not empty, and not Penstock's: its state would lie among what is there. "
+                "`--data` names another folder."
+            )
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(data / name, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as fault:

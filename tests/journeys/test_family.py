@@ -238,6 +238,10 @@ def test_a_shell_evaluates_env(family: Family) -> None:
     script = f'{text}\necho "$AWS_ENDPOINT_URL $AWS_DEFAULT_REGION ${{AWS_PROFILE-none}} ${{AWS_ENDPOINT_URL_S3-none}}"'
     said = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, env=os.environ | QUIET, check=True)
     assert said.stdout == f"{family.about['url']} us-east-1 none none\n"
+    back = penstock(family.data, "env", "--unset").stdout
+    script = f"{text}\n{back}\nenv"
+    said = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, check=True)
+    assert {line.partition("=")[0] for line in said.stdout.splitlines()} <= {"PATH", "PWD", "SHLVL", "_"}
 
 
 @pytest.mark.parametrize(("program", "sentence"), [("no-such", "There is no program"), ("/etc", "cannot be run")])
@@ -272,12 +276,25 @@ def test_an_account_that_cannot_be_is_refused(family: Family, arguments: tuple[s
     assert sentence in ran.stderr
 
 
-def test_reset_refuses_under_a_server_and_empties_without(family: Family, folder: Path) -> None:
+def test_reset_refuses_under_a_server_and_deletes_what_is_penstocks_without(family: Family, folder: Path) -> None:
     assert "`penstock down` first" in family.penstock("reset", "--yes").stderr
     (folder / "runs").mkdir(parents=True)
     (folder / "images").mkdir()
-    assert penstock(folder, "reset", "--yes").returncode == 0
-    assert [path.name for path in folder.iterdir()] == ["images"]
+    (folder / "server.lock").touch()
+    (folder / "thesis.tex").write_text("years")
+    told = penstock(folder, "reset", "--yes")
+    assert (told.returncode, " ".join(told.stdout.split())) == (0, f"{folder} is empty but for its images, thesis.tex.")
+    assert sorted(path.name for path in folder.iterdir()) == ["images", "thesis.tex"]
+
+
+@pytest.mark.parametrize("command", [("reset", "--yes"), ("up",), ("up", "--detach"), ("exec", "--", "true")])
+def test_a_folder_that_is_somebodys_is_left_alone(folder: Path, command: tuple[str, ...]) -> None:
+    (folder / "src").mkdir(parents=True)
+    (folder / "runs").mkdir()
+    told = penstock(folder, *command)
+    assert (told.returncode, told.stderr.count("\n")) == (2, 1), told.stderr
+    assert "no data folder of Penstock's" in told.stderr or "not empty, and not Penstock's" in told.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["runs", "src"]
 
 
 @pytest.mark.parametrize("command", [("doctor", "--json"), ("image", "list", "--json")])

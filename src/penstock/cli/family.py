@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -159,22 +160,31 @@ def reset(
         bool, typer.Option("--images", help="Also the environments of images, which take seconds to build again.")
     ] = False,
 ) -> None:
-    """Delete all state of the data folder: jobs, objects, models, credentials."""
+    """Delete all state of the data folder: jobs, objects, models, credentials. What is not Penstock's stays."""
     settings = world.settings_of(data)
     if presence.held(settings.data):
         raise Refused("The server is up: `penstock down` first.")
     if not settings.data.exists():
         raise Refused(f"There is no folder {settings.data}.")
-    kept = () if images else ("images",)
-    parts = [path for path in sorted(settings.data.iterdir()) if path.name not in kept]
+    if not presence.is_data_folder(settings.data):
+        raise Refused(f"{settings.data} is no data folder of Penstock's: nothing was deleted.")
+    entries = sorted(settings.data.iterdir())
+    kept = [path for path in entries if not presence.is_part(path) or (path.name == "images" and not images)]
     if not yes:
-        typer.confirm(f"Delete everything in {settings.data}{' but its images' if kept else ''}?", abort=True)
+        typer.confirm(f"Delete Penstock's state in {settings.data}{_but_for(kept)}?", abort=True)
     end_runs(settings)
-    for path in parts:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(
-            missing_ok=True
-        )
-    console.print(f"{theirs(settings.data)} is empty{' but for its images' if kept else ''}.")
+    for path in entries:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(
+                missing_ok=True
+            )
+    console.print(f"{theirs(settings.data)} is empty{theirs(_but_for(kept))}.")
+
+
+def _but_for(kept: list[Path]) -> str:
+    """What is not deleted, as the rest of a sentence."""
+    names = ["its images" if path.name == "images" else path.name for path in kept]
+    return f" but for {', '.join(names)}" if names else ""
 
 
 def doctor(

@@ -210,9 +210,15 @@ def exec_(
 def env(
     data: DataOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object.")] = False,
+    unset: Annotated[
+        bool, typer.Option("--unset", help="The way back: takes all of them out of the shell, and starts nothing.")
+    ] = False,
 ) -> None:
     """Print the variables for a shell, eval "$(penstock env)"; starts a server if none is up."""
     settings = settings_of(data)
+    if unset:
+        print("\n".join(f"unset {name}" for name in variables(settings, {"url": "", "doorway": ""})))
+        return
     found = variables(settings, ensure_up(settings))
     if as_json:
         print(json.dumps(found, indent=2))
