@@ -99,3 +99,19 @@ def start_step(clan: Clan, function: str) -> str:
         PipelineName="p", PipelineDefinition=definition, RoleArn=clan.keys["role_arn"]
     )
     return str(clan.client("sagemaker").start_pipeline_execution(PipelineName="p")["PipelineExecutionArn"])
+
+
+def test_idle_workers_end_with_the_server_and_those_a_killed_one_left_when_it_is_said(tmp_path: Path) -> None:
+    with raise_clan(tmp_path) as clan:
+        create(clan)
+        for end in (clan.kill_all, lambda: clan.penstock("down")):
+            clan.client("lambda").invoke(FunctionName="f", Payload=b'{"name": "idle"}')
+            assert clan.supervisors()
+            end()
+            if end == clan.kill_all:
+                done = clan.penstock("down", "--jobs")
+                assert (done.returncode, "are ended" in done.stdout) == (0, True)
+                assert "No server is up" in clan.penstock("down", "--jobs").stderr
+            until(lambda: not clan.supervisors(), "no worker is left")
+            clan.up_again()
+        assert "CancelledError" not in clan.log()

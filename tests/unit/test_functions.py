@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 from penstock.functions import crew, runtime, tails
 from penstock.functions.base import Gone, Order, Outcome, Refusal
+from penstock.functions.desk import Desk, message
 from penstock.functions.dispatcher import Dispatcher
+from penstock.runs import handout
 from penstock.runs.base import ENDED, RUNNING, WAITING, Instance, RunSpec, RunState
 
 NEXT = b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -583,3 +586,44 @@ def test_an_order_whose_connection_broke_is_lost_and_the_next_keeps_its_time_out
         assert b"Sandbox.Timedout" in (await asyncio.wait_for(late, 60)).payload
 
     play(tmp_path, story)
+
+
+def test_workers_end_with_the_server_but_for_those_whose_order_is_written_down(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.warm()
+        stage.dispatcher.begin(stage.order("r2", key="k", function="kept"))
+        reader, writer = await stage.connect(1)
+        writer.write(NEXT)
+        await answer(reader)
+        heard = asyncio.create_task(stage.dispatcher.invoke(stage.order("r3", function="g")))
+        reader, writer = await stage.connect(2)
+        writer.write(NEXT)
+        await answer(reader)
+        stage.dispatcher.leave()
+        ended, kept, asked = stage.runs.started
+        await until(lambda: not {ended, asked} & stage.runs.states.keys())
+        assert stage.runs.states[kept].phase == RUNNING
+        await heard
+
+    play(tmp_path, story)
+
+
+def test_a_desk_closes_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage(tmp_path)
+    desk = Desk(stage.dispatcher, tmp_path)
+    desk.start()
+    front = handout.connect(tmp_path / "invoke.sock")
+    front.sendall(message(stage.order()))
+    worker = handout.connect(tmp_path / "functions.sock")
+    with front, worker, socket.create_server(("127.0.0.1", 0)) as listening:
+        deadline = time.monotonic() + 60
+        while not stage.runs.started and time.monotonic() < deadline:
+            time.sleep(0.001)
+        handout.send(worker, {"run": stage.runs.started[0], "kind": "listen"}, [listening.fileno()])
+        with socket.create_connection(listening.getsockname()) as calling, handout.connect(tmp_path / "invoke.sock") as idle:
+            calling.settimeout(60)
+            calling.sendall(NEXT)
+            assert calling.recv(100).startswith(b"HTTP/1.1 200")
+            idle.sendall(b"\0")
+            desk.close()
+    assert not [record.getMessage() for record in caplog.records if record.name == "asyncio"]

@@ -561,6 +561,11 @@ def test_a_call_waits_while_no_server_is_there(runs: Runs, front: Callable[[int]
     assert runs.log("waits") == ["1 algo-1"]
 
 
+def test_a_run_that_calls_and_finds_no_server_for_too_long_ends_where_it_says_so(runs: Runs) -> None:
+    state = runs.run(runs.python("alone", CALL.replace(", 20)", ")"), alone_s=0.01))
+    assert (state.reason, runs.log("alone")) == ("stopped", [])
+
+
 def test_sockets_are_handed_out_when_the_first_call_comes(runs: Runs, front: Callable[[int], Front]) -> None:
     server = front(1)
     assert runs.run(runs.python("silent", "print('no call')")).exit_code == 0

@@ -100,7 +100,10 @@ def down(
     settings = world.settings_of(data)
     about = presence.running(settings.data)
     if about is None and not presence.held(settings.data):
-        raise Refused(f"No server is up on {settings.data}.")
+        if not jobs or not (ended := end_runs(settings)):
+            raise Refused(f"No server is up on {settings.data}.")
+        console.print(f"No server was up; {ended} run(s) that it had left are ended.")
+        return
     if about:
         with suppress(ProcessLookupError):  # killed a moment ago; its children are about to end
             os.kill(int(about["pid"]), signal.SIGTERM)
@@ -131,7 +134,7 @@ def goes_on(folder: RunFolder) -> bool:
 
 
 def runs_that_go_on(settings: Settings) -> int:
-    """How many jobs go on without a server. A function's worker is none: it ends by itself once nothing asks it."""
+    """How many jobs go on without a server. A function's worker is none: the server ended it, or it ends soon."""
     return sum(goes_on(folder) and not _serves_function(folder) for folder in runs_of(settings))
 
 
@@ -141,8 +144,8 @@ def _serves_function(folder: RunFolder) -> bool:
     return False
 
 
-def end_runs(settings: Settings) -> None:
-    """Ends the runs that go on without a server, and the runner that a killed server left behind."""
+def end_runs(settings: Settings) -> int:
+    """Ends the runs that go on without a server, and the runner that a killed server left behind; gives how many there were."""
     live = [folder for folder in runs_of(settings) if goes_on(folder)]
     for folder in live:
         folder.ask_stop("stopped")
@@ -151,6 +154,7 @@ def end_runs(settings: Settings) -> None:
         time.sleep(0.02)
     with suppress(OSError, ValueError):
         runner.ask(settings.data, {"op": "quit"})
+    return len(live)
 
 
 def reset(

@@ -205,6 +205,13 @@ class Crew:
             self.fill(pool)
         self._tasks.do(self._end_run(worker.run))
 
+    def leave(self) -> None:
+        """This process ends, and with it the workers; those go on that have an order which the next process finds written down."""
+        for worker in list(self._workers.values()):
+            if worker.flight is None or not worker.flight.order.key:
+                worker.let_go()
+                self._runs.stop(worker.run)
+
     async def _end_run(self, run: str) -> None:
         await asyncio.to_thread(self._runs.stop, run)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
+from contextlib import suppress
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -24,6 +25,7 @@ from penstock.runs import handout
 
 LENGTH = struct.Struct("!I")
 MOST_BYTES = 64 << 20
+END_S = 1.0
 CONNECTIONS = 2
 """A worker may hold so many: its program has one, and may make another before the first one's end is noticed."""
 
@@ -44,7 +46,8 @@ class Desk:
         self._ready.wait()
 
     def close(self) -> None:
-        """Workers go on; whoever answers next finds those that have an order."""
+        """Workers go on that have an order which whoever answers next finds; the others end."""
+        self._loop.call_soon_threadsafe(self._dispatcher.leave)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
@@ -70,9 +73,12 @@ class Desk:
         self._loop.run_until_complete(self._open())
         self._ready.set()
         self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
+        self._asked.close()
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        if tasks:
+            self._loop.run_until_complete(asyncio.wait(tasks, timeout=END_S))
         self._loop.close()
 
     async def _open(self) -> None:
@@ -89,10 +95,11 @@ class Desk:
                 writer.close()
                 return
             worker.connections.add(writer)
-            try:
-                await runtime.serve(worker, reader, writer)
-            finally:
-                worker.connections.discard(writer)
+            with suppress(asyncio.CancelledError):  # asyncio takes it for a fault of the server's
+                try:
+                    await runtime.serve(worker, reader, writer)
+                finally:
+                    worker.connections.discard(writer)
 
         return await asyncio.start_server(connected, sock=guest, limit=runtime.HEAD_BYTES)
 
@@ -107,7 +114,7 @@ class Desk:
                     outcome = Outcome()
                 writer.write(message(outcome))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:  # whatever fails here, the front does not wait for it
             writer.close()

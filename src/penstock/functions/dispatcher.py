@@ -107,6 +107,10 @@ class Dispatcher:
             self._ledger.prune()
             self._pools.prune()
 
+    def leave(self) -> None:
+        """This process ends in good order."""
+        self._crew.leave()
+
     def worker_of(self, run: str) -> Worker | None:
         return self._crew.worker_of(run)
 

@@ -105,6 +105,8 @@ class RunSpec:
     grace_s: float = 120.0
     network: bool = True
     """Whether Penstock's two ports are reachable inside. Other networks never are, but by the doorway."""
+    alone_s: float = 0.0
+    """Ended when it has called for so long and no server was there (0: never)."""
     doors: dict[str, int] = field(default_factory=dict)
     """Further ports on 127.0.0.1 that are answered from outside, by the name of the socket file of whoever answers there."""
     port: int | None = None

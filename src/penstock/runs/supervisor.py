@@ -82,6 +82,7 @@ class Times:
     kill: float = float("inf")
     term: float = float("inf")
     offer: float = float("inf")
+    alone: float = float("inf")
     leave: float = float("inf")
     mark: float = float("inf")
 
@@ -351,8 +352,16 @@ class Attempt:
 
     def _offer(self) -> None:
         """Hands the sockets that are wanted to whoever was not there; tries again soon."""
+        now = time.monotonic()
         missing = [h for h in self.handouts if h.wanted and not h.offer(self.selector)]
-        self.times.offer = time.monotonic() + network.RETRY_S if missing else float("inf")
+        if not missing:
+            self.times.offer = self.times.alone = float("inf")
+            return
+        self.times.offer = now + network.RETRY_S
+        self.times.alone = min(self.times.alone, now + (self.spec.alone_s or float("inf")))
+        if now >= self.times.alone:
+            self.times.alone = float("inf")
+            self.end_early("stopped")
 
     # --- ending
 

@@ -22,6 +22,8 @@ TASK, LAYERS, PACKED = "/var/task", "/opt", "/var/penstock"
 RUNTIME_PORT = 9001
 LIFE_S = 30 * 86400.0
 """A worker that is never idle lives no longer, and its credentials a day more."""
+ALONE_S = 900.0
+"""How long a worker waits for a server that is gone."""
 CPU_MB = 1769
 """The memory with which a function has one core."""
 PROCESSES = 1024
@@ -115,7 +117,7 @@ class Workers:
             name=run, command=[image.python, HOST, *arguments], env=env, cwd=TASK, mounts=image.mounts, inputs=inputs,
             folders=[TASK], instances=[Instance("localhost", log=log)], blobs=str(app.settings.data / "blobs"), cpus=cpus,
             memory_bytes=memory_mb << 20, disk_bytes=(int(body["EphemeralStorage"]["Size"]) << 20) + SPARE_BYTES,
-            processes=PROCESSES, timeout_s=LIFE_S, grace_s=0.0, share="functions", party=found.arn,
+            processes=PROCESSES, timeout_s=LIFE_S, alone_s=ALONE_S, grace_s=0.0, share="functions", party=found.arn,
             doors={"functions": RUNTIME_PORT}, layers=[*image.layers, *app.layers],
             labels={"kind": found.kind, "account": found.account, "region": found.region, "name": found.name},
         )  # fmt: skip
