@@ -21,7 +21,7 @@ LOOK_S = 0.01
 ABOUT = "server.json"
 LOCK = "server.lock"
 PARTS = (
-    "blobs", "ca", "credentials.json", "functions", "images", "logs", "penstock.db", "runner.lock", "runs", "sockets", "server.",
+    "blobs", "ca", "clients", "credentials.json", "functions", "images", "logs", "penstock.db", "runner.lock", "runs", "sockets", "server.",
 )  # fmt: skip
 """What the names of a data folder's parts begin with."""
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
