@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ from penstock.kernel.call import Call, Caller
 from penstock.kernel.errors import ServiceError
 from penstock.kernel.logs import Logs
 from penstock.services.logs import api, rules
-from penstock.store.records import TagsPut
+from penstock.store.records import Change, TagsGone, TagsPut
 
 ACCOUNT, REGION, GROUP = "123456789012", "us-east-1", "/aws/sagemaker/TrainingJobs"
 
@@ -24,12 +26,30 @@ def logs(tmp_path: Path) -> Logs:
     return Logs(tmp_path / "logs")
 
 
+class Tags:
+    """A store that keeps what is written, or fails."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self.full = False
+
+    async def commit_async(self, change: Change) -> None:
+        if self.full:
+            raise OSError("no space left")
+        self.rows += change.rows
+
+
 @pytest.fixture
-def ask(logs: Logs):
+def tags() -> Tags:
+    return Tags()
+
+
+@pytest.fixture
+def ask(logs: Logs, tags: Tags):
     """Calls an operation by its function's name."""
 
     def ask(operation: str, **params: Any) -> dict[str, Any]:
-        app: Any = SimpleNamespace(logs=logs)
+        app: Any = SimpleNamespace(logs=logs, store=tags)
         caller = Caller(account=ACCOUNT, arn=f"arn:aws:iam::{ACCOUNT}:user/u")
         ask.call = Call(
             app=app,
@@ -41,7 +61,8 @@ def ask(logs: Logs):
             request_id="r",
             now=1000.0,
         )
-        return getattr(api, operation)(ask.call) or {}
+        answer = getattr(api, operation)(ask.call) or {}
+        return answer if ask.call.later is None else asyncio.run(ask.call.later())
 
     return ask
 
@@ -213,9 +234,74 @@ def test_what_is_not_there_is_told_in_aws_words(logs: Logs, ask, operation: str,
     assert (caught.value.code, caught.value.message) == ("ResourceNotFoundException", sentence)
 
 
+def test_a_group_whose_tags_cannot_be_written_is_not_there_and_is_made_when_asked_again(ask, tags: Tags):
+    tags.full = True
+    with pytest.raises(OSError, match="no space"):
+        ask("create_log_group", logGroupName="mine", tags={"k": "v"})
+    assert ask("describe_log_groups")["logGroups"] == []
+    tags.full = False
+    ask("create_log_group", logGroupName="mine", tags={"k": "v"})
+    arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:mine"
+    assert tags.rows == [TagsGone(arn=arn), TagsPut(arn=arn, tags={"k": "v"})]
+
+
+def test_a_group_whose_tags_cannot_be_dropped_stays_and_is_dropped_when_asked_again(logs: Logs, ask, tags: Tags):
+    fill(logs, "s", (1, "x"))
+    tags.full = True
+    with pytest.raises(OSError, match="no space"):
+        ask("delete_log_group", logGroupName=GROUP)
+    assert ask("get_log_events", logGroupName=GROUP, logStreamName="s")["events"]
+    tags.full = False
+    ask("delete_log_group", logGroupName=GROUP)
+    assert ask("describe_log_groups")["logGroups"] == []
+
+
+@pytest.mark.parametrize("operation", ["create_log_group", "delete_log_group"])
+def test_who_finds_a_group_held_waits_and_then_is_told_of_the_conflict(
+    logs: Logs, ask, monkeypatch: pytest.MonkeyPatch, operation: str
+):
+    fill(logs, "s", (1, "x"))
+    monkeypatch.setattr(api, "HELD_S", 0.05)
+    with logs.holding(ACCOUNT, REGION, GROUP), pytest.raises(ServiceError) as caught:
+        ask(operation, logGroupName=GROUP)
+    assert caught.value.code == "OperationAbortedException"
+
+
+def test_no_stream_is_made_in_a_group_that_is_being_dropped(logs: Logs, ask):
+    fill(logs, "s", (1, "x"))
+    with logs.holding(ACCOUNT, REGION, GROUP), pytest.raises(ServiceError, match="log group does not exist"):
+        ask("create_log_stream", logGroupName=GROUP, logStreamName="t")
+
+
+def test_of_many_who_make_one_stream_one_wins(logs: Logs):
+    logs.make_group(ACCOUNT, REGION, GROUP)
+
+    def make(_: int) -> bool:
+        try:
+            logs.make_stream(ACCOUNT, REGION, GROUP, "a/b")
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(make, range(32))) == [False] * 31 + [True]
+
+
+def test_what_a_crash_leaves_of_a_dropped_group_is_listed_nowhere_and_goes(logs: Logs, monkeypatch: pytest.MonkeyPatch):
+    fill(logs, "s", (1, "x"))
+    with monkeypatch.context() as crashed:
+        crashed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        logs.drop_group(ACCOUNT, REGION, GROUP)
+    assert logs.groups(ACCOUNT, REGION) == []
+    assert len(list(logs.folder.rglob("*.log"))) == 1
+    logs.make_group(ACCOUNT, REGION, GROUP)
+    assert list(logs.streams(ACCOUNT, REGION, GROUP)) == []
+    logs.drop_old(0.0)
+    assert list(logs.folder.rglob("*.log")) == []
+
+
 def test_a_clients_own_group_and_stream_live_from_creation_to_deletion(ask):
     ask("create_log_group", logGroupName="mine", tags={"k": "v"})
-    assert ask.call.change.rows == [TagsPut(arn=f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:mine", tags={"k": "v"})]
     with pytest.raises(ServiceError, match="already exists"):
         ask("create_log_group", logGroupName="mine")
     ask("create_log_stream", logGroupName="mine", logStreamName="s")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +25,8 @@ PIECE = 120
 """Longest file name that a part of a name becomes; what is longer continues in a folder below (marked by "+")."""
 GROUP = "group.json"
 """Lies in a group's folder, and says that it is one."""
+DROPPED = ".dropped"
+"""How the name of a folder ends that was a group's."""
 TAIL_BYTES = 64 * 1024
 SCAN_BYTES = 1 << 20
 """Files up to this size are read from the start to find a moment; larger ones are bisected (by time)."""
@@ -57,6 +61,24 @@ class Logs:
         self.folder = Path(folder)
 
     # --- groups
+    @contextmanager
+    def holding(self, account: str, region: str, group: str, shared: bool = False) -> Iterator[Path]:
+        """A group's folder, which nobody else makes a group of, or drops, meanwhile; `shared`: others may hold it so, too.
+
+        Raises: BlockingIOError where somebody else holds it; FileNotFoundError where there is none to be shared.
+        """
+        folder = self.group_folder(account, region, group)
+        if not shared:
+            folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            if not _is_there(folder, fd):  # dropped since it was opened
+                raise BlockingIOError(group)
+            yield folder
+        finally:
+            os.close(fd)
+
     def group_folder(self, account: str, region: str, group: str) -> Path:
         return self.folder / account / region / (_safe(group) + ".group")
 
@@ -82,7 +104,12 @@ class Logs:
         _write(folder / GROUP, {name: value for name, value in known.items() if value is not None})
 
     def drop_group(self, account: str, region: str, group: str) -> None:
-        shutil.rmtree(self.group_folder(account, region, group), ignore_errors=True)
+        """Drops a group with its streams, at once: what a crash leaves of the files, `drop_old` removes."""
+        folder = self.group_folder(account, region, group)
+        aside = self.folder / account / region / f"{secrets.token_hex(8)}{DROPPED}"
+        with suppress(FileNotFoundError):
+            folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def drop_old(self, now: float, days: float = 0.0) -> int:
         """Drops the streams that got no line for longer than their group's retention, or than `days`; gives how many.
@@ -90,6 +117,8 @@ class Logs:
         One that a program writes to still is locked by its supervisor, and stays however long the program is silent.
         """
         count = 0
+        for left in self.folder.glob(f"*/*/*{DROPPED}"):
+            shutil.rmtree(left, ignore_errors=True)
         for region in self.folder.glob("*/*"):
             for about in _groups(region) if region.is_dir() else ():
                 limits = [limit for limit in (about.get("retention"), days) if limit]
@@ -108,6 +137,16 @@ class Logs:
         """Where a stream's lines are, or would be."""
         parts = [_safe(part) for part in stream.split("/")]
         return self.group_folder(account, region, group).joinpath(*parts[:-1], parts[-1] + ".log")
+
+    def make_stream(self, account: str, region: str, group: str, stream: str) -> None:
+        """Makes an empty stream of a group that is there.
+
+        Raises: FileExistsError; BlockingIOError or FileNotFoundError where the group is being dropped, or is not there.
+        """
+        with self.holding(account, region, group, shared=True):
+            file = self.file(account, region, group, stream)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(exist_ok=False)
 
     def path(self, account: str, region: str, group: str, stream: str) -> str:
         """The file of a stream, which is made with its group if need be."""
@@ -225,6 +264,14 @@ class Logs:
         return found[::-1], rest if begin is None else begin, rest if finish is None else finish
 
 
+def _is_there(folder: Path, fd: int) -> bool:
+    """Whether the folder opened is the one that has the name."""
+    try:
+        return os.path.samestat(os.stat(folder), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
 def _drop_unused(file: Path) -> bool:
     """Deletes a stream's file, unless somebody holds a lock on it."""
     try:
@@ -275,7 +322,7 @@ def _groups(folder: Path) -> Iterator[dict[str, Any]]:
     for entry in _entries(folder):
         if entry.endswith("+"):
             yield from _groups(folder / entry)
-        elif about := _about(folder / entry):
+        elif not entry.endswith(DROPPED) and (about := _about(folder / entry)):
             yield about
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from penstock.kernel import pages
@@ -15,6 +17,7 @@ from penstock.kernel.logs import LogLine, Logs, Stream
 from penstock.services.logs import rules
 from penstock.services.logs.state import (
     BAD_PLACE,
+    CONFLICT,
     GROUP_NAME,
     GROUP_THERE,
     NO_GROUP,
@@ -26,9 +29,11 @@ from penstock.services.logs.state import (
     missing,
     plain_name,
 )
-from penstock.store.records import TagsGone, TagsPut
+from penstock.store.records import Change, Row, TagsGone, TagsPut
 
 PAGE_BYTES = 1 << 20
+HELD_S, AGAIN_S = 10.0, 0.01
+"""How long a call waits for another that makes or drops the same group, and when it looks again."""
 SHORT = 1000
 """Lines read at a time from each stream that is merged."""
 
@@ -46,19 +51,51 @@ def create_log_group(call: Call) -> None:
         for given, key in (("kmsKeyId", "kms"), ("logGroupClass", "class"))
         if given in call.params
     }
-    try:
-        _logs(call).make_group(call.account, call.region, name, created_ms=int(call.now * 1000), **about)
-    except FileExistsError:
-        raise ServiceError("ResourceAlreadyExistsException", GROUP_THERE) from None
+    place = (call.account, call.region, name)
+    rows: list[Row] = [TagsGone(arn=group_arn(call, name))]  # of a group of that name of which only the tags were written
     if tags := call.params.get("tags"):
-        call.row(TagsPut(arn=group_arn(call, name), tags=tags))
+        rows.append(TagsPut(arn=group_arn(call, name), tags=tags))
+    logs = _logs(call)
+
+    def check() -> None:
+        if logs.about_group(*place) is not None:
+            raise ServiceError("ResourceAlreadyExistsException", GROUP_THERE)
+
+    call.later = _holding(call, place, rows, check, lambda: logs.make_group(*place, created_ms=int(call.now * 1000), **about))
 
 
-@slow
 def delete_log_group(call: Call) -> None:
-    name = _group(call)
-    _logs(call).drop_group(call.account, call.region, name)
-    call.row(TagsGone(arn=group_arn(call, name)))
+    """Deletes a group with its streams; its tags go first, so that who is told of a failure can ask again."""
+    name, logs = _group(call), _logs(call)
+    place = (call.account, call.region, name)
+    rows: list[Row] = [TagsGone(arn=group_arn(call, name))]
+
+    def check() -> None:
+        _group(call)
+
+    call.later = _holding(call, place, rows, check, lambda: logs.drop_group(*place))
+
+
+def _holding(
+    call: Call, place: tuple[str, str, str], rows: list[Row], check: Callable[[], None], act: Callable[[], None]
+) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """What makes or drops a group beside the event loop: holds it, checks, commits the rows, and acts once they are durable.
+
+    Whatever fails or dies on the way, nothing was acknowledged, and the same call does it again.
+    """
+
+    async def perform() -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        held = await _hold(_logs(call), place)
+        try:
+            await loop.run_in_executor(None, check)
+            await call.app.store.commit_async(Change(rows=rows))
+            await loop.run_in_executor(None, act)
+        finally:
+            await loop.run_in_executor(None, held.close)
+        return {}
+
+    return perform
 
 
 @slow
@@ -79,6 +116,7 @@ def describe_log_groups(call: Call) -> dict[str, Any]:
     return _page(call, "logGroups", shown, "logGroupName")
 
 
+@slow
 def put_retention_policy(call: Call) -> None:
     """Keeps the group's retention; upkeep drops streams by it.
 
@@ -87,8 +125,23 @@ def put_retention_policy(call: Call) -> None:
     _logs(call).change_group(call.account, call.region, _group(call), retention=call.params["retentionInDays"])
 
 
+@slow
 def delete_retention_policy(call: Call) -> None:
     _logs(call).change_group(call.account, call.region, _group(call), retention=None)
+
+
+async def _hold(logs: Logs, place: tuple[str, str, str]) -> ExitStack:
+    """Holds a group, once whoever holds it has done. Raises: ServiceError OperationAbortedException where that takes long."""
+    loop, held = asyncio.get_running_loop(), ExitStack()
+    end = loop.time() + HELD_S
+    while True:
+        try:
+            await loop.run_in_executor(None, held.enter_context, logs.holding(*place))
+            return held
+        except (BlockingIOError, FileNotFoundError):  # held, or dropped at this moment
+            if loop.time() > end:
+                raise ServiceError("OperationAbortedException", CONFLICT) from None
+        await asyncio.sleep(AGAIN_S)
 
 
 # --- tags
@@ -117,13 +170,18 @@ def list_tags_for_resource(call: Call) -> dict[str, Any]:
 
 
 # --- streams
+@slow
 def create_log_stream(call: Call) -> None:
     group, stream = _group(call), call.params["logStreamName"]
-    if _logs(call).file(call.account, call.region, group, stream).exists():
-        raise ServiceError("ResourceAlreadyExistsException", STREAM_THERE)
-    _logs(call).path(call.account, call.region, group, stream)
+    try:
+        _logs(call).make_stream(call.account, call.region, group, stream)
+    except FileExistsError:
+        raise ServiceError("ResourceAlreadyExistsException", STREAM_THERE) from None
+    except (BlockingIOError, FileNotFoundError):
+        raise missing(NO_GROUP) from None
 
 
+@slow
 def delete_log_stream(call: Call) -> None:
     group = _group(call)
     try:

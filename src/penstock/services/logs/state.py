@@ -12,6 +12,7 @@ NO_GROUP = "The specified log group does not exist."
 NO_STREAM = "The specified log stream does not exist."
 GROUP_THERE = "The specified log group already exists"
 STREAM_THERE = "The specified log stream already exists"
+CONFLICT = "Multiple concurrent requests to update the same resource were in conflict."
 BAD_PLACE = "The specified nextToken is invalid."
 
 
