@@ -97,6 +97,7 @@ class Settings:
             if text is not None:
                 values[knob_.name] = _read(knob_.name, text, hints[knob_.name])
         values.update({name: value for name, value in given.items() if value is not None})
+        values["data"] = Path(os.path.abspath(values["data"]))  # a server in the background works elsewhere
         made = cls(**values)
         for name in ("port", "doorway_port"):
             if not 0 <= getattr(made, name) < 1 << 16:

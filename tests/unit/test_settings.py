@@ -59,3 +59,9 @@ def test_a_value_that_is_none_is_refused_with_what_there_is(name: str, text: str
 
 def test_every_setting_says_what_it_means() -> None:
     assert all(each.metadata["meaning"].endswith(".") for each in dataclasses.fields(Settings))
+
+
+@pytest.mark.parametrize("given", [{}, {"data": Path("here")}])
+def test_a_data_folder_is_named_from_where_one_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: dict[str, Path]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load({"PENSTOCK_DATA": "here"}, **given).data == tmp_path / "here"
