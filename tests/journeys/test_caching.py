@@ -88,6 +88,9 @@ def test_steps_are_tried_again_cached_and_selected_as_the_script_says(v2: Desk, 
     assert "by AWS's key this is a hit" in out
     tries = programs.own("explain", first["arn"], "Train").out
     assert tries.count("SageMaker.JOB_INTERNAL_ERROR, again after 1 s.") == 2
+    made = json.loads(programs.own("fault", "add", "throttling", "Nothing", "--json").out)
+    assert made == {"Id": made["Id"], "Fault": "throttling", "Target": "Nothing", "Left": 1}
+    assert programs.own("fault", "clear", made["Id"]).code == 0
     assert "There is no fault 'fire'" in programs.own("fault", "add", "fire", "Train").err
     wrong = programs.own("explain", moved["arn"], "Nobody")
     assert (wrong.code, "has no step 'Nobody'" in wrong.err) == (2, True)

@@ -56,7 +56,7 @@ def test_two_programs_that_start_a_server_at_once_share_it(folder: Path) -> None
 def test_down_returns_when_all_have_ended_and_up_follows_at_once(folder: Path) -> None:
     first = penstock(folder, "up", "--detach", "--json")
     assert first.returncode == 0, first.stderr
-    assert penstock(folder, "down").returncode == 0
+    assert json.loads(penstock(folder, "down", "--json").stdout) == {"jobs_that_go_on": 0}
     assert not presence.held(folder)
     again = penstock(
         folder, "up", "--detach", "--json", PENSTOCK_PORT=json.loads(first.stdout)["url"].rpartition(":")[2]
@@ -285,6 +285,10 @@ def test_reset_refuses_under_a_server_and_deletes_what_is_penstocks_without(fami
     told = penstock(folder, "reset", "--yes")
     assert (told.returncode, " ".join(told.stdout.split())) == (0, f"{folder} is empty but for its images, thesis.tex.")
     assert sorted(path.name for path in folder.iterdir()) == ["images", "thesis.tex"]
+    (folder / "server.lock").touch()
+    assert "give --yes" in penstock(folder, "reset", "--json").stderr
+    told = penstock(folder, "reset", "--json", "--yes", "--images")
+    assert json.loads(told.stdout) == {"data": str(folder), "kept": ["thesis.tex"]}
 
 
 @pytest.mark.parametrize("command", [("reset", "--yes"), ("up",), ("up", "--detach"), ("exec", "--", "true")])

@@ -406,6 +406,38 @@ def test_folders_images_and_steps_with_brackets_are_named_as_they_are(
         assert text in printed
 
 
+def test_a_program_hears_of_images_in_json_and_a_person_of_the_work_on_stderr(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pull(uri: str, tell: Any) -> Any:
+        tell("working")
+        return SimpleNamespace(note=f"{uri} is ready")
+
+    monkeypatch.setattr(server, "images_of", lambda settings: SimpleNamespace(pull=pull, add=lambda uri, **given: None))
+    images.pull(["a:1", "b:2"], as_json=True)
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert told == [{"uri": "a:1", "note": "a:1 is ready"}, {"uri": "b:2", "note": "b:2 is ready"}]
+    (tmp_path / "requirements.txt").write_text("numpy")
+    images.add("mine:1", tmp_path / "requirements.txt", as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"uri": "mine:1"}
+
+    class Build:
+        def __init__(self, workshop: Any, folder: Path, file: Path, given: Any, tell: Any):
+            tell("STEP 1")
+
+        def make(self, tag: str) -> Any:
+            return SimpleNamespace(layers=["x"], size_bytes=7)
+
+    (tmp_path / "Dockerfile").write_text("FROM python")
+    monkeypatch.setattr(world, "ensure_up", lambda settings, quiet: {})
+    monkeypatch.setattr(images, "_workshop", lambda settings, fresh: None)
+    monkeypatch.setattr(images, "Build", Build)
+    images.build(tmp_path, "mine:2", as_json=True)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"uri": "mine:2", "layers": 1, "size_bytes": 7}
+    assert "STEP 1" in printed.err
+
+
 def test_a_warm_worker_is_no_job_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").mkdir()
     for name, share in (("job", "jobs"), ("worker", "functions")):

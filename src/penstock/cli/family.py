@@ -17,7 +17,7 @@ import typer
 from penstock import Refused, presence, server
 from penstock.cli import checks, world
 from penstock.cli.screen import screen, theirs
-from penstock.cli.world import DataOption
+from penstock.cli.world import DataOption, JsonOption
 from penstock.runs import runner
 from penstock.runs.base import RUNNING, STARTING
 from penstock.runs.folder import RunFolder
@@ -95,6 +95,7 @@ def down(
     jobs: Annotated[
         bool, typer.Option("--jobs", help="Also end running jobs; otherwise they go on, and the next start finds them.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Stop the server."""
     settings = world.settings_of(data)
@@ -111,10 +112,13 @@ def down(
         raise Refused(f"The server does not end; see {settings.data / 'server.log'}.")
     if jobs:
         end_runs(settings)
-    tell_down(runs_that_go_on(settings))
+    tell_down(runs_that_go_on(settings), as_json)
 
 
-def tell_down(going_on: int) -> None:
+def tell_down(going_on: int, as_json: bool = False) -> None:
+    if as_json:
+        print(json.dumps({"jobs_that_go_on": going_on}))
+        return
     console.print(
         "The server is down."
         + (f" {going_on} running job(s) go on; `penstock down --jobs` would have ended them." if going_on else "")
@@ -163,6 +167,7 @@ def reset(
     images: Annotated[
         bool, typer.Option("--images", help="Also the environments of images, which take seconds to build again.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete all state of the data folder: jobs, objects, models, credentials. What is not Penstock's stays."""
     settings = world.settings_of(data)
@@ -174,6 +179,8 @@ def reset(
         raise Refused(f"{settings.data} is no data folder of Penstock's: nothing was deleted.")
     entries = sorted(settings.data.iterdir())
     kept = [path for path in entries if not presence.is_part(path) or (path.name == "images" and not images)]
+    if as_json and not yes:
+        raise Refused("--json asks nothing: give --yes, too.")
     if not yes:
         typer.confirm(f"Delete Penstock's state in {settings.data}{_but_for(kept)}?", abort=True)
     end_runs(settings)
@@ -182,6 +189,9 @@ def reset(
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(
                 missing_ok=True
             )
+    if as_json:
+        print(json.dumps({"data": str(settings.data), "kept": [path.name for path in kept]}))
+        return
     console.print(f"{theirs(settings.data)} is empty{theirs(_but_for(kept))}.")
 
 

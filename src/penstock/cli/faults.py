@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from penstock import Refused, server
 from penstock.cli import world
-from penstock.cli.world import DataOption
+from penstock.cli.world import DataOption, JsonOption
 from penstock.kernel import ids
 from penstock.kernel.app import App
 from penstock.services.sagemaker import faults
@@ -34,6 +34,7 @@ def add(
     gap: Annotated[
         float, typer.Option(min=0.0, help="Of spot-interruption: seconds until there is spot capacity again.")
     ] = 0.0,
+    as_json: JsonOption = False,
     account: AccountOption = None,
     data: DataOption = None,
 ) -> None:
@@ -51,7 +52,7 @@ def add(
     with server.at_store(settings) as app:
         made = faults.make(whose, ids.word(6), kind, target, times, app.clock.now(), after, gap)
         app.store.commit(Change(puts=[made], wakes=_running(app, whose) if kind in faults.INTERRUPTIONS else []))
-    print(_tell(made))
+    print(json.dumps(_shown(made), indent=2) if as_json else _tell(made))
 
 
 @app.command("list")
@@ -65,7 +66,7 @@ def list_(
     with server.at_store(settings) as app:
         found = app.store.page(faults.of_account(whose))
     if as_json:
-        print(json.dumps([{"Id": fault.name, **fault.body} for fault in found], indent=2))
+        print(json.dumps([_shown(fault) for fault in found], indent=2))
     else:
         print("\n".join(map(_tell, found)) or "There are no faults.")
 
@@ -99,6 +100,10 @@ def _about(data: Path | None, account: str | None) -> tuple[Settings, str]:
     if account is not None and account not in server.list_accounts(settings):
         raise Refused(f"There is no account {account}.")
     return settings, account or world.credentials(settings)["account"]
+
+
+def _shown(fault: Document) -> dict[str, Any]:
+    return {"Id": fault.name, **fault.body}
 
 
 def _tell(fault: Document) -> str:

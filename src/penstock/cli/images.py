@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from penstock import Refused, server
 from penstock.cli import world
 from penstock.cli.screen import screen, theirs
-from penstock.cli.world import DataOption
+from penstock.cli.world import DataOption, JsonOption
 from penstock.runs import sandbox
 from penstock.runs.base import ImageError, Input, Mount
 from penstock.runs.images.build import Build, Workshop
@@ -69,17 +71,21 @@ def lines(rows: list[list[str]], aligned: bool) -> list[str]:
 @app.command()
 def pull(
     uris: Annotated[list[str], typer.Argument(help="Image URIs, or their last part (sagemaker-xgboost:1.7-1).")],
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, as each is there.")] = False,
     data: DataOption = None,
 ) -> None:
     """Build the environments of images now, so that no job waits for them."""
     images = server.images_of(world.settings_of(data))
     for uri in uris:
         try:
-            with console.status(f"{theirs(uri)} ...") as status:
+            with progress(as_json).status(f"{theirs(uri)} ...") as status:
                 found = images.pull(uri, lambda line: status.update(theirs(f"{uri}: {line}")))  # noqa: B023
         except ImageError as fault:
             raise Failed(str(fault)) from None
-        console.print(f"[green]✔[/green] {theirs(found.note or uri)}", soft_wrap=True)
+        if as_json:
+            print(json.dumps({"uri": uri, "note": found.note}), flush=True)
+        else:
+            console.print(f"[green]✔[/green] {theirs(found.note or uri)}", soft_wrap=True)
 
 
 @app.command()
@@ -90,6 +96,7 @@ def add(
     ],
     python: Annotated[str | None, typer.Option(help="The Python version.", show_default="3.11")] = None,
     base: Annotated[str | None, typer.Option("--from", help="An image to build upon.", show_default=False)] = None,
+    as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
     """Add an image of your own: a URI, and the requirements that it stands for."""
@@ -98,6 +105,9 @@ def add(
         images.add(uri, requirements=requirements.read_text().splitlines(), python=python, base_uri=base)
     except ImageError as fault:
         raise Refused(str(fault)) from None
+    if as_json:
+        print(json.dumps({"uri": uri}))
+        return
     console.print(
         f"{uri} is known now; it is built when first used, or by `penstock image pull {uri}`.", soft_wrap=True, markup=False
     )
@@ -114,6 +124,7 @@ def build(
         list[str] | None, typer.Option("--build-arg", help="NAME=VALUE of an ARG.", show_default=False)
     ] = None,
     fresh: Annotated[bool, typer.Option("--no-cache", help="Make every layer anew.")] = False,
+    as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
     """Build an image from a Dockerfile; starts a server if none is up."""
@@ -122,16 +133,24 @@ def build(
     dockerfile = file or folder / "Dockerfile"
     if not dockerfile.exists():
         raise Refused(f"There is no {dockerfile}.")
-    world.ensure_up(settings)
+    world.ensure_up(settings, quiet=as_json)
     try:
-        made = Build(_workshop(settings, fresh), folder, dockerfile, given, _tell).make(tag)
+        made = Build(_workshop(settings, fresh), folder, dockerfile, given, partial(_tell, progress(as_json))).make(tag)
     except ImageError as fault:
         raise Failed(f"{dockerfile}: {fault}") from None
+    if as_json:
+        print(json.dumps({"uri": tag, "layers": len(made.layers), "size_bytes": made.size_bytes}))
+        return
     console.print(f"[green]✔[/green] {theirs(tag)}: {len(made.layers)} layers, {made.size_bytes / 1e6:.0f} MB", soft_wrap=True)
 
 
-def _tell(line: str) -> None:
-    console.print(line, soft_wrap=True, markup=False, style="yellow" if line.startswith("warning: ") else None)
+def progress(as_json: bool) -> Console:
+    """Where it is told what is being done: on stderr, where stdout is a program's."""
+    return screen(stderr=True) if as_json else console
+
+
+def _tell(out: Console, line: str) -> None:
+    out.print(line, soft_wrap=True, markup=False, style="yellow" if line.startswith("warning: ") else None)
 
 
 def _workshop(settings: Settings, fresh: bool) -> Workshop:

@@ -8,9 +8,9 @@ from rich.markup import escape
 WIDE = 10_000
 
 
-def screen() -> Console:
+def screen(stderr: bool = False) -> Console:
     """A console that breaks and shortens no line in a pipe, where others count characters."""
-    made = Console(highlight=False)
+    made = Console(highlight=False, stderr=stderr)
     if not made.is_terminal:
         made.width = WIDE
     return made

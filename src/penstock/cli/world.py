@@ -22,6 +22,7 @@ DataOption = Annotated[
         "--data", help="Data folder (else PENSTOCK_DATA, else ~/.local/share/penstock).", show_default=False
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="As a JSON object.")]
 PortOption = Annotated[
     int | None,
     typer.Option(help="Port of the server that is started if none is up; 0 takes a free one.", show_default="4600"),
