@@ -65,6 +65,8 @@ class Keeper:
     """One family on one data folder."""
 
     settings: Settings
+    up: str = "penstock up"
+    """The command that starts the server, as its person can type it."""
     children: list[Child] = field(default_factory=list)
     stopping: bool = False
     address: str = ""
@@ -82,8 +84,8 @@ class Keeper:
         """
         settings = self.settings
         with presence.Lock(settings.data) as lock:
-            api = bind(settings.host, settings.port, "--port")
-            doorway = bind(settings.host, settings.doorway_port, "--doorway-port")
+            api = bind(settings.host, settings.port, self.up)
+            doorway = bind(settings.host, settings.doorway_port, self.up)
             server.writer_socket(settings).unlink(missing_ok=True)  # of an engine that was killed
             self.launched = runner.launch(settings.data)  # it ends at once where one lives already
             parts = server.prepare(settings)
@@ -301,8 +303,8 @@ class Keeper:
                             os.kill(child.pid, signal.SIGKILL)
 
 
-def bind(host: str, port: int, option: str) -> socket.socket:
-    """A listening socket; the option is the one that names its port.
+def bind(host: str, port: int, up: str) -> socket.socket:
+    """A listening socket; `up` is the command that can name another port.
 
     Raises: Refused when the port is taken or the address is none of ours.
     """
@@ -312,7 +314,7 @@ def bind(host: str, port: int, option: str) -> socket.socket:
     except OSError as fault:
         words = os.strerror(fault.errno) if fault.errno and fault.errno > 0 else fault.strerror
         if fault.errno in (errno.EADDRINUSE, errno.EACCES):
-            way = f"Another port: `penstock up {option} N` (0: a free one)."
+            way = f"Free ports: `{up} --port 0`; ports of your choice: `{up} --port N --doorway-port M`."
         else:
             way = "`--host` takes an address of this machine: 127.0.0.1, or 0.0.0.0 for all."
         raise Refused(f"Cannot listen on {host}:{port}: {words}. {way}") from None

@@ -118,7 +118,7 @@ def test_a_port_that_is_taken_is_told(family: Family, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--doorway-port", "{taken}"), "Address already in use. Another port: `penstock up --doorway-port N`"),
+        (("--doorway-port", "{taken}"), "Address already in use. Free ports: `"),
         (("--host", "192.0.2.1"), "Cannot assign requested address. `--host` takes an address of this machine"),
         (("--port", "99999"), "port 99999 is none"),
         (("--data", "/proc/x"), "The data folder /proc/x cannot be made or written: No such file or directory."),

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,14 @@ def test_help_shows_no_type_beside_a_flag(command: str) -> None:
     shown = penstock(*command.split(), "--help").stdout
     assert "--help" in shown
     assert "bool" not in shown
+
+
+def test_help_breaks_no_line_where_the_source_does() -> None:
+    shown = penstock("explain", "--help", COLUMNS="80").stdout.splitlines()
+    paragraph = shown[next(n for n, line in enumerate(shown) if line.strip().startswith("hit:")) :]
+    paragraph = [line.strip() for line in paragraph[: next(n for n, line in enumerate(paragraph) if not line.strip())]]
+    for line, following in pairwise(paragraph):
+        assert len(line) + 1 + len(following.split()[0]) > 78, line
 
 
 def test_help_names_where_the_data_folder_comes_from() -> None:
@@ -92,7 +101,7 @@ def test_a_server_that_goes_away_is_told_in_a_sentence_with_an_exit_code_of_its_
     monkeypatch.setattr(dag, "follow", gone)
     monkeypatch.setattr(dag, "View", gone)
     monkeypatch.setattr(cli, "get_command", lambda _: lambda: pipelines.follow(None, ARN, as_json))  # type: ignore[arg-type]
-    monkeypatch.setattr(cli, "hide_flag_types", lambda _: None)
+    monkeypatch.setattr(cli, "put_help_right", lambda _: None)
     monkeypatch.setattr(sys, "argv", ["penstock", "run"])
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -215,12 +224,54 @@ def test_commands_are_told_as_they_can_be_typed(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(sys, "executable", str(program.parent / "python"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert world.typed() == f"{program.parent / 'python'} -m penstock"
+    assert world.typed("up") == f"{program.parent / 'python'} -m penstock up"
     program.write_text("")
     program.chmod(0o755)
-    assert world.typed() == ".venv/bin/penstock"
+    assert world.typed("up") == ".venv/bin/penstock up"
     monkeypatch.setenv("PATH", str(program.parent))
-    assert world.typed() == "penstock"
+    assert world.typed("up") == "penstock up"
+    elsewhere = Settings(data=tmp_path / "my data")
+    assert world.typed("logs", elsewhere) == f"penstock logs --data '{tmp_path}/my data'"
+    monkeypatch.setenv("PENSTOCK_DATA", str(elsewhere.data))
+    assert world.typed("logs", elsewhere) == "penstock logs"
+
+
+def test_hints_name_the_data_folder_that_was_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = Settings(data=tmp_path)
+    monkeypatch.setattr(pipelines.dag, "follow", lambda *_: {"FailureReason": "so"})
+    pipelines.follow(None, ARN, False, settings)  # type: ignore[arg-type]
+    assert f"penstock logs --data {tmp_path} abcdefghijkl" in capsys.readouterr().out
+    out = Console(file=io.StringIO(), record=True, width=200)
+    demo.tell_next(settings, ARN, {"Seconds": 1}, out)
+    assert f"penstock exec --data {tmp_path} -- aws" in out.export_text()
+
+
+def test_a_taken_port_is_told_with_the_one_command_that_takes_free_ones(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port, data = taken.getsockname()[1], str(tmp_path)
+        told = penstock("up", "--detach", "--port", "0", "--doorway-port", str(port), "--data", data).stderr
+        up = f"up --data {data}"
+        assert f"{up} --port 0`; ports of your choice: `" in told
+        assert f"{up} --port N --doorway-port M`" in told
+
+
+def test_a_free_port_of_the_api_comes_with_a_free_one_of_the_doorway(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def start(settings: Settings, **_: Any) -> dict[str, Any]:
+        asked.append((settings.port, settings.doorway_port))
+        return {}
+
+    monkeypatch.setattr(world, "ensure_up", start)
+    monkeypatch.setattr(family, "show", lambda *_, **__: None)
+    monkeypatch.delenv("PENSTOCK_DOORWAY_PORT", raising=False)
+    for doorway in (None, 4700):
+        family.up(data=tmp_path, port=0, doorway_port=doorway, detach=True)
+    monkeypatch.setenv("PENSTOCK_DOORWAY_PORT", "4800")
+    family.up(data=tmp_path, port=0, detach=True)
+    assert asked == [(0, 0), (0, 4700), (0, 4800)]
 
 
 @pytest.mark.parametrize(("result", "suggested"), [({}, False), ({"ModelPackageArn": "arn:x"}, True)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import inspect
 import signal
 import sys
 from typing import Any
@@ -67,14 +68,16 @@ def application(only: str | None = None) -> typer.Typer:
     return app
 
 
-def hide_flag_types(command: Any) -> None:
-    """Has --help show no type beside flags, which take no value."""
+def put_help_right(command: Any) -> None:
+    """Has --help show no type beside flags, which take no value, and break lines where the terminal ends, not the source."""
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs) or None
     context = typer.Context(command, help_option_names=["-h", "--help"])
     for option in [*command.params, command.get_help_option(context)]:
         if getattr(option, "is_flag", False):
             option.metavar = ""
     for inner in getattr(command, "commands", {}).values():
-        hide_flag_types(inner)
+        put_help_right(inner)
 
 
 def version(wanted: bool) -> None:
@@ -96,7 +99,7 @@ def main() -> None:
         if first != "serve":  # the server's processes have ways of their own
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the terminal is put right
         command = get_command(application(first if first in COMMANDS else None))
-        hide_flag_types(command)
+        put_help_right(command)
         command()
     except Refused as no:
         print(f"penstock: {no}", file=sys.stderr)

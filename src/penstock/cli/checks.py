@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock import Refused, presence, server
-from penstock.cli import findings
+from penstock.cli import findings, world
 from penstock.runs import limits, lookout, sandbox, seccomp
 from penstock.runs.images import interpreters
 from penstock.settings import Settings
@@ -190,7 +190,7 @@ def _ports(settings: Settings) -> Check:
                 f"{findings.owner_of_port(port) or 'Another program'} listens on {settings.host}:{port}."
                 if fault.errno == errno.EADDRINUSE
                 else f"{settings.host}:{port} cannot be used: {os.strerror(fault.errno or 0)}.",
-                "penstock up --detach --port 0 --doorway-port 0   (takes free ones; other commands find it there)",
+                f"{world.typed('up', settings)} --detach --port 0   (takes free ones; other commands find it there)",
             )
     return Check("ports", "good", f"{settings.host}:{settings.port} and :{settings.doorway_port} are free.")
 
@@ -204,7 +204,7 @@ def _server(settings: Settings) -> Check:
             "server",
             "bad",
             f"pid {about['pid']} does not answer at {about['url']}.",
-            f"See {settings.data / 'server.log'}; `penstock down`, then `penstock up`.",
+            f"See {settings.data / 'server.log'}; `{world.typed('down', settings)}`, then `{world.typed('up', settings)}`.",
         )
     return Check("server", "good", f"up at {about['url']} (pid {about['pid']}).")
 

@@ -27,7 +27,7 @@ def cost(
     settings, _ = world.listing(data)
     told = billed(settings, execution)
     if told is None:
-        raise Refused(f"There is no execution {execution!r}.")
+        raise Refused(f"There is no execution {execution!r}; `{world.typed('executions', settings)}` lists them.")
     if as_json:
         print(json.dumps(told, indent=2))
         return

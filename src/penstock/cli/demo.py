@@ -65,7 +65,7 @@ def demo(
     out.print(f"   {theirs(script.stdout.strip().splitlines()[-1])}")
     out.print(f"\n[bold]2. Start it[/bold]   AccuracyThreshold={threshold}")
     arn = pipelines.start(clients, "MLOpsPipeline", [{"Name": "AccuracyThreshold", "Value": str(threshold)}])
-    execution = pipelines.follow(clients, arn, as_json)
+    execution = pipelines.follow(clients, arn, as_json, settings)
     result: dict[str, Any] = {
         "PipelineExecutionArn": arn,
         "PipelineExecutionStatus": execution["PipelineExecutionStatus"],
@@ -193,17 +193,18 @@ def outcome(clients: Clients, arn: str, approve: bool, out: Console) -> dict[str
 
 def tell_next(settings: Settings, arn: str, result: dict[str, Any], out: Console) -> None:
     out.print(f"\nDone in {result['Seconds']} s. What to try next:")
-    penstock = world.typed()
     shut = "ModelPackageArn" not in result
-    gate = ("demo", "the gate opens") if shut else ("demo --threshold 0.999", "the gate stays shut")
-    for command, why in (
-        (f"logs {arn.rpartition('/')[2]} --step TrainModel", "what XGBoost printed"),
+    gate = ("demo", "", "the gate opens") if shut else ("demo", "--threshold 0.999", "the gate stays shut")
+    for command, more, why in (
+        ("logs", f"{arn.rpartition('/')[2]} --step TrainModel", "what XGBoost printed"),
         gate,
         (
-            "exec -- aws sagemaker list-model-packages --model-package-group-name " + GROUP,
+            "exec",
+            "-- aws sagemaker list-model-packages --model-package-group-name " + GROUP,
             "any AWS client works",
         ),
-        ("run your_pipeline.py", "your own script, unmodified"),
-        ("down", "stop the server; everything is kept"),
+        ("run", "your_pipeline.py", "your own script, unmodified"),
+        ("down", "", "stop the server; everything is kept"),
     ):
-        out.print(f"  [green]{theirs(penstock)} {theirs(command)}[/green]   [dim]{why}[/dim]", soft_wrap=True)
+        whole = f"{world.typed(command, settings)} {more}".rstrip()
+        out.print(f"  [green]{theirs(whole)}[/green]   [dim]{why}[/dim]", soft_wrap=True)

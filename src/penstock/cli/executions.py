@@ -96,10 +96,11 @@ def stop(
     data: DataOption = None,
 ) -> None:
     """Stop an execution: no further step starts, and what runs has SIGTERM, and two minutes to end."""
-    clients = Clients(*world.listing(data))
+    settings, about = world.listing(data)
+    clients = Clients(settings, about)
     arn = execution_of(clients, execution)
     if arn is None:
-        raise Refused(f"There is no execution {execution!r}; `{world.typed()} executions` lists them.")
+        raise Refused(f"There is no execution {execution!r}; `{world.typed('executions', settings)}` lists them.")
     sagemaker = clients["sagemaker"]
     try:
         sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
@@ -112,6 +113,6 @@ def stop(
         return
     console.print(f"{arn} is {state}.", soft_wrap=True, markup=False)
     if state == "Stopping":
-        for remark in logs_of(clients, arn, None).waits:
+        for remark in logs_of(clients, arn, None, settings).waits:
             console.print(f"{remark}; a stop does not end it.", soft_wrap=True, markup=False)
-        console.print(f"Its end: {world.typed()} logs --follow {arn.rpartition('/')[2]}", soft_wrap=True, markup=False)
+        console.print(f"Its end: {world.typed('logs', settings)} --follow {arn.rpartition('/')[2]}", soft_wrap=True, markup=False)

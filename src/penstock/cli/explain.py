@@ -54,7 +54,7 @@ def explain(
     with server.at_store(settings) as app:
         found = pipelines.find_execution(app.store, execution)
         if found is None:
-            raise Refused(f"There is no execution {execution!r}.")
+            raise Refused(f"There is no execution {execution!r}; `{world.typed('executions', settings)}` lists them.")
         try:
             told = pipelines.explain(app.store, found, step)
         except LookupError:

@@ -37,7 +37,9 @@ class UpAlready(Refused):
 def up(
     data: DataOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the API; 0 takes a free one.", show_default="4600")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the API; 0 takes a free one, for the proxy too if none is given.", show_default="4600")
+    ] = None,
     doorway_port: Annotated[
         int | None, typer.Option(help="Port of the forward proxy; 0 takes a free one.", show_default="4601")
     ] = None,
@@ -49,15 +51,18 @@ def up(
 
     Where one is up on the folder already, it is left as it is and told of: exit code 0 with --detach, 1 without.
     """
+    if port == 0 and doorway_port is None:
+        doorway_port = world.doorway_beside()  # who has no free port in mind has none for the proxy
     settings = world.settings_of(data, host=host, port=port, doorway_port=doorway_port, fronts=fronts)
     about = presence.running(settings.data)
     if detach:
+        world.tell_other_port(about, port)
         if about is None:
             warn_of_engine(settings)
         show(about or world.ensure_up(settings, quiet=True), settings, as_json, already=bool(about))
         return
     if about:
-        raise UpAlready(f"A server is up already, at {about['url']} (pid {about['pid']}); `{world.typed()} down` stops it.")
+        raise UpAlready(f"A server is up already, at {about['url']} (pid {about['pid']}); `{world.typed('down', settings)}` stops it.")
     warn_of_engine(settings)
     command = world.server_command(settings, *(["--json"] if as_json else []))
     os.execv(command[0], command)  # noqa: S606 - the process that the person started is the server
@@ -83,10 +88,11 @@ def show(about: dict[str, Any], settings: Settings, as_json: bool, already: bool
     since = "was up already" if already else "is up"
     console.print(f"[bold]Penstock[/bold] {since} at [bold cyan]{about['url']}[/bold cyan]   (data: {theirs(settings.data)})")
     console.print(f"  account      {keys['account']}, region {theirs(settings.region)}")
-    console.print(f"  access key   {keys['access_key_id']}   (secret: `penstock env`)")
+    console.print(f"  access key   {keys['access_key_id']}   (secret: `{theirs(world.typed('env', settings))}`)")
     console.print(f"  role         {theirs(keys['role_arn'])}")
     console.print(
-        "  next         [green]penstock exec -- python your_pipeline.py[/green]   or   [green]penstock demo[/green]"
+        f"  next         [green]{theirs(world.typed('exec', settings))} -- python your_pipeline.py[/green]   or   "
+        f"[green]{theirs(world.typed('demo', settings))}[/green]"
     )
 
 
@@ -112,16 +118,17 @@ def down(
         raise Refused(f"The server does not end; see {settings.data / 'server.log'}.")
     if jobs:
         end_runs(settings)
-    tell_down(runs_that_go_on(settings), as_json)
+    tell_down(settings, as_json)
 
 
-def tell_down(going_on: int, as_json: bool = False) -> None:
+def tell_down(settings: Settings, as_json: bool = False) -> None:
+    going_on = runs_that_go_on(settings)
     if as_json:
         print(json.dumps({"jobs_that_go_on": going_on}))
         return
     console.print(
         "The server is down."
-        + (f" {going_on} running job(s) go on; `penstock down --jobs` would have ended them." if going_on else "")
+        + (f" {going_on} running job(s) go on; `{world.typed('down', settings)} --jobs` would have ended them." if going_on else "")
     )
 
 

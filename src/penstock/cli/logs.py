@@ -15,6 +15,7 @@ from penstock import Refused
 from penstock.cli import dag, world
 from penstock.cli.clients import Clients, answering
 from penstock.cli.world import DataOption
+from penstock.settings import Settings
 
 LOOK_S = 0.3
 
@@ -31,17 +32,20 @@ def logs(
     data: DataOption = None,
 ) -> None:
     """Print the log of an execution's steps, of a job or of a function."""
-    clients = Clients(*world.listing(data))
-    with answering(f"what was looked at goes on after `{world.typed()} up`."):
-        read(clients, Reader(clients, as_json), of, step, follow)
+    settings, about = world.listing(data)
+    clients = Clients(settings, about)
+    with answering(f"what was looked at goes on after `{world.typed('up', settings)}`."):
+        read(clients, Reader(clients, as_json), of, step, follow, settings)
 
 
-def read(clients: Clients, reader: Reader, of: str, step: str | None, follow: bool) -> None:
+def read(
+    clients: Clients, reader: Reader, of: str, step: str | None, follow: bool, settings: Settings | None = None
+) -> None:
     """Prints the logs there are, until the end where they are followed; tells why there is none, and what is waited for."""
     arn = execution_of(clients, of)
     told: set[str] = set()
     while True:
-        found = logs_of(clients, arn, step) if arn else logs_named(clients, of)
+        found = logs_of(clients, arn, step, settings) if arn else logs_named(clients, of, settings)
         for log in found.logs:
             reader.read(log)
         for remark in found.waits:
@@ -142,7 +146,7 @@ def execution_of(clients: Clients, of: str) -> str | None:
     return None
 
 
-def logs_of(clients: Clients, arn: str, step: str | None) -> Found:
+def logs_of(clients: Clients, arn: str, step: str | None, settings: Settings | None = None) -> Found:
     """The logs of an execution's steps, or of one.
 
     Raises: Refused when the execution ended and ran no such step, or its pipeline has none.
@@ -168,7 +172,7 @@ def logs_of(clients: Clients, arn: str, step: str | None) -> Found:
             elif kind == "TuningJob":
                 logs += trials(clients, each["StepName"], job["Arn"].rpartition("/")[2])
     reasons = [f"{each['StepName']}: {each['FailureReason']}" for each in meant if each.get("FailureReason")]
-    return Found(status in dag.ENDED, logs, " ".join(reasons), () if status in dag.ENDED else waits_of(meant))
+    return Found(status in dag.ENDED, logs, " ".join(reasons), () if status in dag.ENDED else waits_of(meant, settings))
 
 
 def steps_of(clients: Clients, arn: str) -> list[str]:
@@ -177,7 +181,7 @@ def steps_of(clients: Clients, arn: str) -> list[str]:
     return [node.name for node in dag.nodes_of(json.loads(told["PipelineDefinition"]))]
 
 
-def waits_of(steps: list[dict[str, Any]]) -> tuple[str, ...]:
+def waits_of(steps: list[dict[str, Any]], settings: Settings | None = None) -> tuple[str, ...]:
     """A sentence on each Callback step that waits for its token: nothing else ends it, a stop of the execution neither."""
     tokens = {
         step["StepName"]: step["Metadata"]["Callback"]["CallbackToken"]
@@ -185,7 +189,7 @@ def waits_of(steps: list[dict[str, Any]]) -> tuple[str, ...]:
         if step.get("StepStatus") not in dag.ENDED and "CallbackToken" in step.get("Metadata", {}).get("Callback", {})
     }
     return tuple(
-        f"{name} waits for its token: {world.typed()} exec -- aws sagemaker send-pipeline-execution-step-success (or -failure) "
+        f"{name} waits for its token: {world.typed('exec', settings)} -- aws sagemaker send-pipeline-execution-step-success (or -failure) "
         f"--callback-token {token}"
         for name, token in tokens.items()
     )
@@ -203,7 +207,7 @@ def trials(clients: Clients, step: str, tuning: str) -> list[Log]:
     return [Log(step, dag.LOG_GROUPS["TrainingJob"], each["TrainingJobName"], trial=True) for each in found]
 
 
-def logs_named(clients: Clients, name: str) -> Found:
+def logs_named(clients: Clients, name: str, settings: Settings | None = None) -> Found:
     """The logs of the job of that name.
 
     Raises: Refused when nothing has that name.
@@ -225,4 +229,5 @@ def logs_named(clients: Clients, name: str) -> Found:
     with suppress(ClientError):
         function = clients["lambda"].get_function_configuration(FunctionName=name)["FunctionName"]
         return Found(False, [Log("", f"/aws/lambda/{function}", "")], "")
-    raise Refused(f"No execution, training, processing, transform or tuning job, and no function, is called {name!r}.")
+    hint = f"`{world.typed('executions', settings)}` lists executions."
+    raise Refused(f"No execution, training, processing, transform or tuning job, and no function, is called {name!r}; {hint}")

@@ -60,7 +60,7 @@ def run(
         arns = [start(clients, name, parameters)]
     elif parameters:
         console.print("[yellow]The script started the pipeline itself: the parameters given here had no say.[/yellow]")
-    results = [follow(clients, arn, as_json) for arn in arns]
+    results = [follow(clients, arn, as_json, settings) for arn in arns]
     for arn, result in zip(arns, results, strict=True):
         told = costs.billed(settings, arn)
         if as_json:
@@ -97,10 +97,10 @@ def run_script(
     return began
 
 
-def follow(clients: Clients, arn: str, as_json: bool) -> dict[str, Any]:
+def follow(clients: Clients, arn: str, as_json: bool, settings: Settings | None = None) -> dict[str, Any]:
     """The execution until its end, drawn unless JSON is wanted, and why it failed."""
-    penstock, name = world.typed(), arn.rpartition("/")[2]
-    remark = f"{arn} goes on after `{penstock} up`; look at it with `{penstock} logs {name}`."
+    name = arn.rpartition("/")[2]
+    remark = f"{arn} goes on after `{world.typed('up', settings)}`; look at it with `{world.typed('logs', settings)} {name}`."
     try:
         with answering(remark):
             if as_json:
@@ -111,13 +111,13 @@ def follow(clients: Clients, arn: str, as_json: bool) -> dict[str, Any]:
             execution = dag.follow(clients, arn, console)
     except (KeyboardInterrupt, SystemExit):
         Console(highlight=False, stderr=as_json).print(
-            f"The execution goes on. To stop it: [green]{theirs(penstock)} stop {theirs(name)}[/green]",
+            f"The execution goes on. To stop it: [green]{theirs(world.typed('stop', settings))} {theirs(name)}[/green]",
             soft_wrap=True,
         )
         raise
     if reason := execution.get("FailureReason"):
         console.print(reason, style="red", soft_wrap=True, markup=False)
-        console.print(f"The logs: [green]{theirs(penstock)} logs {theirs(name)}[/green]", soft_wrap=True)
+        console.print(f"The logs: [green]{theirs(world.typed('logs', settings))} {theirs(name)}[/green]", soft_wrap=True)
     return execution
 
 

@@ -37,6 +37,6 @@ def serve(
         os.write(ready_fd, json.dumps(about).encode() + b"\n")
         os.close(ready_fd)
 
-    Keeper(settings).run(ready)
+    Keeper(settings, up=world.typed("up", settings)).run(ready)
     if ready_fd is None and not as_json:
-        family.tell_down(family.runs_that_go_on(settings))
+        family.tell_down(settings)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock import Refused, hosts, presence
-from penstock.settings import Settings
+from penstock.settings import Settings, data_folder
 
 DataOption = Annotated[
     Path | None,
@@ -54,25 +54,36 @@ def listing(data: Path | None) -> tuple[Settings, dict[str, Any]]:
     """
     settings = settings_of(data)
     if not settings.data.is_dir():
-        raise Refused(f"There is no data folder {settings.data}: nothing ran there; `{typed()} up` makes it.")
+        raise Refused(f"There is no data folder {settings.data}: nothing ran there; `{typed('up', settings)}` makes it.")
     return settings, ensure_up(settings, quiet=True)
 
 
 def settings_at(data: Path | None, port: int | None) -> Settings:
     """Settings of a command that starts a server if none is up; who names its port has another's 4601 in the way, too."""
-    settings = settings_of(data, port=port, doorway_port=None if port is None else _doorway_beside())
-    about = presence.running(settings.data)
-    if about and port and not str(about["url"]).endswith(f":{port}"):
-        print(f"penstock: a server is up already, at {about['url']}: --port {port} has no say.", file=sys.stderr)
+    settings = settings_of(data, port=port, doorway_port=None if port is None else doorway_beside())
+    tell_other_port(presence.running(settings.data), port)
     return settings
 
 
-def _doorway_beside() -> int | None:
+def tell_other_port(about: dict[str, Any] | None, port: int | None) -> None:
+    """A line where the port that was asked for is not that of the server that is up."""
+    if about and port and not str(about["url"]).endswith(f":{port}"):
+        print(f"penstock: a server is up already, at {about['url']}: --port {port} has no say.", file=sys.stderr)
+
+
+def doorway_beside() -> int | None:
+    """A free doorway for who named the API's port alone, unless the environment names one."""
     return None if "PENSTOCK_DOORWAY_PORT" in os.environ else 0
 
 
-def typed() -> str:
-    """How the person can type `penstock` here: by its name where it is on PATH, else by where it is."""
+def typed(command: str, settings: Settings | None = None) -> str:
+    """How the person can type a command of `penstock` here: with --data where it would go to another folder without."""
+    away = settings is not None and settings.data.resolve() != data_folder().resolve()
+    return f"{_program()} {command}" + (f" --data {shlex.quote(str(settings.data))}" if settings and away else "")
+
+
+def _program() -> str:
+    """`penstock` by its name where it is on PATH, else by where it is."""
     if shutil.which("penstock"):
         return "penstock"
     program = Path(sys.executable).parent / "penstock"  # not resolved: an environment's python is a link
@@ -90,7 +101,7 @@ def credentials(settings: Settings) -> dict[str, str]:
     try:
         found: dict[str, str] = json.loads((settings.data / "credentials.json").read_text())
     except FileNotFoundError:
-        raise Refused(f"There are no credentials in {settings.data} yet: `penstock up` makes them.") from None
+        raise Refused(f"There are no credentials in {settings.data} yet: `{typed('up', settings)}` makes them.") from None
     return found
 
 
@@ -188,7 +199,7 @@ def start_detached(settings: Settings, quiet: bool = False) -> dict[str, Any]:
         raise Refused(words[-1].removeprefix("penstock: ") if words else "The server ended without a word.")
     about: dict[str, Any] = json.loads(text)
     if not quiet:
-        print(f"penstock: a server is up at {about['url']} (`penstock down` stops it)", file=sys.stderr)
+        print(f"penstock: a server is up at {about['url']} (`{typed('down', settings)}` stops it)", file=sys.stderr)
     return about
 
 
