@@ -472,7 +472,8 @@ def test_a_bucket_that_is_gone_fails_the_job(made: Jobs):
     made.step(document)
     made.runs.say(phase="ended", exit_code=0, started=1.0, ended=2.0, results=[result("model", "", b"m")])
     made.step(document)
-    assert made.document("training-job").body["FailureReason"].startswith("ClientError: Artifact upload failed")
+    told = "ClientError: Artifact upload failed: The specified bucket does not exist: nobodys"
+    assert made.document("training-job").body["FailureReason"] == told
 
 
 def test_metrics_of_the_log_are_shown_and_kept(made: Jobs):

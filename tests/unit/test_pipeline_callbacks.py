@@ -209,7 +209,8 @@ def test_a_stop_whose_queue_is_gone_ends(asked: Asked) -> None:
 def test_a_queue_that_is_not_there_fails_the_step(asked: Asked) -> None:
     asked.define(SqsQueueUrl="https://sqs.us-east-1.amazonaws.com/123456789012/none")
     arn = asked.start()
-    told = "ClientError: Failed to invoke sqs:SendMessage. Error Details: The specified queue does not exist."
+    queue = "https://sqs.us-east-1.amazonaws.com/123456789012/none"
+    told = f"ClientError: Failed to invoke sqs:SendMessage. Error Details: The specified queue does not exist: {queue}"
     assert asked.steps(arn)["Ask"]["FailureReason"] == told
 
 

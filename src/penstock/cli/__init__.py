@@ -1,7 +1,8 @@
 """The commands a person types.
 
-Exit codes: 0 done; 1 what was asked for failed (an execution, a job); 2 Penstock was used wrongly or refused; 3 the server
-stopped answering, and what was asked for may go on; of `exec`, the program's.
+Exit codes: 0 done; 1 what was asked for failed (an execution, a job) or had come to its end before (`stop` of what is stopped); 2 Penstock
+was used wrongly or refused; 3 the server stopped answering, and what was asked for may go on; 130 Ctrl-C: an execution that `run` looks at
+goes on; of `exec`, the program's.
 """
 
 from __future__ import annotations

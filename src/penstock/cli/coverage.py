@@ -27,5 +27,6 @@ def coverage(
         for operation, served in found[service].items():
             print(f"{'yes' if served else ' - '}  {operation}")
     else:
+        width = max(map(len, found))
         for name, operations in found.items():
-            print(f"{name:<20} {sum(operations.values()):>4} of {len(operations)}")
+            print(f"{name:<{width}}  {sum(operations.values()):>4} of {len(operations):>4}")

@@ -12,6 +12,7 @@ from penstock.kernel.errors import ServiceError
 from penstock.runs.base import ENDED, Input, Result, RunState
 from penstock.services.sagemaker import contract
 from penstock.services.sagemaker.programs import Kind
+from penstock.services.sagemaker.specs import words_of
 from penstock.store.records import Document
 
 
@@ -38,7 +39,7 @@ def _lies_there(call: Call, uri: str, result: Result) -> bool:
 
 
 def unpublished(error: ServiceError) -> str:
-    return f"ClientError: Artifact upload failed: {error.message}"
+    return f"ClientError: Artifact upload failed: {words_of(error)}"
 
 
 def lay(

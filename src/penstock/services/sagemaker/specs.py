@@ -91,9 +91,11 @@ def _assemble(
 
 
 def sentence(fault: ServiceError | ImageError) -> str:
-    if isinstance(fault, ImageError):
-        return f"ClientError: {fault}"
+    return f"ClientError: {fault if isinstance(fault, ImageError) else words_of(fault)}"
+
+
+def words_of(fault: ServiceError) -> str:
+    """What S3 said, with the bucket that it means."""
     known = {"NoSuchBucket": "The specified bucket does not exist", "AccessDenied": "Access Denied"}
     detail = fault.members.get("BucketName", "")
-    text = f"{fault.message}: {detail}" if fault.code in known and detail else fault.message
-    return f"ClientError: {text}"
+    return f"{fault.message}: {detail}" if fault.code in known and detail else fault.message

@@ -13,6 +13,7 @@ from typing import Any
 
 from penstock.kernel import ids
 from penstock.kernel.call import Call
+from penstock.kernel.errors import ServiceError
 from penstock.kernel.resource import Resource
 from penstock.services.sagemaker.pipelines.definition import Step
 from penstock.services.sagemaker.pipelines.expressions import Scope, resolve, to_text
@@ -68,7 +69,11 @@ def ask_to_stop(call: Call, callback: Document) -> None:
 
 
 def _send(call: Call, url: str, sent: dict[str, Any], status: str) -> None:
-    call.other("sqs", "SendMessage", QueueUrl=url, MessageBody=json.dumps({**sent, "status": status}))
+    try:
+        call.other("sqs", "SendMessage", QueueUrl=url, MessageBody=json.dumps({**sent, "status": status}))
+    except ServiceError as why:
+        why.message = why.message.replace("The specified queue does not exist.", f"The specified queue does not exist: {url}")
+        raise
 
 
 def metadata(callback: Document) -> dict[str, Any]:
