@@ -24,7 +24,7 @@ STEPS = ["PreprocessData", "TrainModel", "EvaluateModel", "CheckAccuracy", "Regi
 
 @pytest.fixture(scope="module")
 def aws_v2() -> str:
-    """The AWS CLI v2, where this machine has it: no registry of Python's does, and v1 knows no `logs tail`."""
+    """The AWS CLI v2, where this machine has it (Debian's awscli is one): PyPI has v1 alone, which knows no `logs tail`."""
     found = shutil.which("aws")
     said = subprocess.run([found, "--version"], capture_output=True, text=True).stdout if found else ""
     if not said.startswith("aws-cli/2"):
