@@ -159,7 +159,7 @@ class Runner:
         if said not in (DONE, CANNOT):
             self._let_go(supervisor)
         supervisor.ready = said == CANNOT
-        if folder is not None and self.phases.get(folder.name) != ENDED and folder.is_there():
+        if folder is not None and not folder.has_ended() and folder.is_there():  # a run of its name may have begun anew
             self._look(folder)
             self.start(folder.name, said == CANNOT)
 
