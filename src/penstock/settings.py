@@ -68,6 +68,11 @@ class Settings:
         "The part of their training time that managed spot jobs are billed for (BillableTimeInSeconds). At AWS it is what spot "
         "capacity costs at the moment, of the on-demand price; 0.3 is 70 % off.",
     )
+    spares: bool = knob(
+        False,
+        "Whether a Python with its image's packages imported is made ahead for the next job like one that has just started "
+        "(scikit-learn's and XGBoost's images); it goes after 20 s without such a job.",
+    )
     lambda_idle_s: float = knob(600.0, "How long a function's worker is kept warm that nobody needs.")
     lambda_retry_s: float = knob(
         60.0, "Pause before the first retry of an asynchronous invocation; twice as long before the second, as at AWS."

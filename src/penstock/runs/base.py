@@ -125,6 +125,8 @@ class RunSpec:
     """Whether /usr/local and /usr/src are the root's own, and writable, instead of the host's."""
     container: str = ""
     """An image of Docker's store: its root stands on that instead, and a container engine runs it (see `runs.docker`)."""
+    warm: list[str] = field(default_factory=list)
+    """A Python inside, and modules: a Python of that path that waits with them imported may become the program (see `spares`)."""
     keep: bool = False
     """Whether what the (only) instance wrote stays in the run's folder, as `layer`, when it ended well."""
 

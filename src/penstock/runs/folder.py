@@ -92,7 +92,7 @@ class RunFolder:
         except FileExistsError:  # somebody died here
             shutil.rmtree(fresh)
             os.mkdir(fresh, 0o700)
-        _write(f"{fresh}/{SPEC}", _pack_order(order))
+        _write(f"{fresh}/{SPEC}", pack_order(order))
         try:
             os.rename(fresh, self._text)
         except OSError as error:
@@ -101,8 +101,9 @@ class RunFolder:
 
     def order(self) -> Order:
         """What to run. Raises FileNotFoundError."""
-        packed = json.loads(_read(self._at(SPEC)))
-        return Order(unpack_spec(packed["spec"]), Setup(**packed["setup"]), self.attempt())
+        order = unpack_order(_read(self._at(SPEC)))
+        order.attempt = self.attempt()
+        return order
 
     def attempt(self) -> int:
         """Which attempt this is, from 1."""
@@ -225,7 +226,7 @@ class RunFolder:
         """
         last = self._lost_attempt()
         if spec is not None:
-            _place(self._at(SPEC), _pack_order(Order(spec, self.order().setup)))
+            _place(self._at(SPEC), pack_order(Order(spec, self.order().setup)))
         for name in (EXIT, RUNNING_MARK, LIVE):
             (self.path / name).unlink(missing_ok=True)
         left = _put_away(self.path / str(last), self.path.parent, f"{self.name}.{last}")
@@ -253,7 +254,14 @@ def _put_away(path: Path, runs: Path, name: str) -> Path | None:
     return gone
 
 
-def _pack_order(order: Order) -> bytes:
+def unpack_order(packed: bytes) -> Order:
+    """Raises: ValueError, KeyError, TypeError for what is none."""
+    read = json.loads(packed)
+    return Order(unpack_spec(read["spec"]), Setup(**read["setup"]))
+
+
+def pack_order(order: Order) -> bytes:
+    """As JSON, without the attempt."""
     setup = {name: getattr(order.setup, name) for name in order.setup.__slots__}
     return dump({"setup": setup, "spec": pack_spec(order.spec)})
 

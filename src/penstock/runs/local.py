@@ -19,6 +19,7 @@ from penstock.runs.base import ENDED, LOST, STARTING, WAITING, RunSpec, RunState
 from penstock.runs.capacity import Capacity, Claim
 from penstock.runs.folder import NAME, Order, RunFolder, Setup, left_over
 from penstock.runs.runner import SOCKET
+from penstock.runs.spares import kind_of
 from penstock.runs.trees import remove_tree
 
 log = logging.getLogger("penstock.runs")
@@ -200,7 +201,7 @@ class LocalExecutor:
                     self._tell(claim.name)
                 continue
             self._holding.add(claim.name)
-            self._ask({"op": "start", "run": claim.name})
+            self._ask({"op": "start", "run": claim.name, "kind": kind_of(spec)})
         if fault:
             raise fault
 

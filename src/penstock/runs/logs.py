@@ -22,10 +22,11 @@ class LogPump:
     Differs: CloudWatch takes any amount; here a stream ends at 1 GB with a notice (the program goes on).
     """
 
-    def __init__(self, path: Path, limit_bytes: int = STREAM_BYTES):
+    def __init__(self, path: Path, limit_bytes: int = STREAM_BYTES, pipe: tuple[int, int] | None = None):
+        """Takes: `pipe`, where the program that writes to it was there before."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = _open_locked(path)
-        self.reading, self.writing = os.pipe2(os.O_CLOEXEC)
+        self.reading, self.writing = pipe or os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.reading, False)
         self._rest = b""
         self._left_bytes = limit_bytes - os.fstat(self._file).st_size
@@ -46,6 +47,11 @@ class LogPump:
             self._rest = self._rest[LINE_BYTES:]
         self._write(lines)
         return True
+
+    def discard(self) -> None:
+        """Forgets what waits: somebody else wrote it."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.reading, 256 * 1024)
 
     def finish(self) -> None:
         """Writes a last line that had no end."""

@@ -205,6 +205,15 @@ def read_message(roots: list[Root], path: str) -> str:
     return ""
 
 
+def read_start(root: Root, path: str, size_bytes: int) -> bytes:
+    """The first bytes of a file in a root; nothing if there is none."""
+    found = _open_beneath(root.merged, path)
+    if found is None:
+        return b""
+    with open(found, "rb") as file:
+        return file.read(size_bytes)
+
+
 class _Taker:
     """Collects the results of one run."""
 

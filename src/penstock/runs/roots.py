@@ -166,8 +166,9 @@ class Roots:
     What the root shows of the host is bound into it here, where bubblewrap needs not do it (`assembled`).
     """
 
-    def __init__(self, spec: RunSpec, ground: Ground, scratch: Path):
-        self._spec, self._ground, self._scratch = spec, ground, scratch
+    def __init__(self, spec: RunSpec, ground: Ground, scratch: Path, prefix: str = ""):
+        """Takes: `prefix`, of its names on the stage, where it is not the only one there; bubblewrap binds all then."""
+        self._spec, self._ground, self._scratch, self._prefix = spec, ground, scratch, prefix
         self._lowers: dict[str, list[str]] = {}
         self._mounted: list[Path] = []
         self._light: list[inputs.Layer] = []
@@ -204,7 +205,7 @@ class Roots:
                 inputs.Layer(str(home / f"mount{number}" / "upper"), owner)
         self._lowers[host] = [str(home / "lower")] if any(i.blob is not None for i in given) else []
         if self._is_light(given):
-            top = inputs.Layer(f"{self._ground.stage}/{host}.light", owner)
+            top = inputs.Layer(f"{self._ground.stage}/{self._prefix}{host}.light", owner)
             self._light.append(top)
             self._lowers[host].insert(0, top.top)
             folders += self._find_targets()
@@ -262,7 +263,7 @@ class Roots:
                     layer = self._mount_layers([*above, mount.source], home / f"mount{number}", f"{host}-{number}")
                     source = layer.merged
                 self.bound[host].append(Bound(source, mount.target, writable))
-            if self._ground.system and self._light and not own and root.merged != root.upper:
+            if self._ground.system and self._light and not own and root.merged != root.upper and not self._prefix:
                 self._assemble(host)
 
     def _assemble(self, host: str) -> None:
@@ -279,7 +280,7 @@ class Roots:
 
     def _mount_layers(self, lowers: list[str], home: Path, name: str) -> outputs.Root:
         """A writable root of layers; where overlays do not work, a copy of them."""
-        target = self._ground.stage / name
+        target = self._ground.stage / (self._prefix + name)
         target.mkdir()
         try:
             shown = [self._ground.seen(lower) for lower in lowers]

@@ -5,10 +5,11 @@ them by their locks. `python -m penstock.runs.runner --data FOLDER` starts it; a
 
 The protocol, JSON lines over `<data>/sockets/runner.sock`:
 
-    {"op": "start", "run": name}     gives it to a supervisor, if the run never had one
+    {"op": "start", "run": name, "kind": text}
+                                     gives it to a supervisor, if the run never had one; to one with a spare of that kind, where one is
     {"op": "stop", "run": name, "reason": text}
     {"op": "subscribe"}              from now on lines {"run": name, "phase": phase} come; first one for each run that is there
-    {"op": "ping"}                   {"pong": version, "pid": n, "limits": sentence}
+    {"op": "ping"}                   {"pong": version, "pid": n, "limits": sentence, "spares": [kind]}
     {"op": "quit"}                   {"quit": true}; ends the runner (not the runs)
 """
 
@@ -27,14 +28,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import penstock
 from penstock.runs import handout, limits, linux, sandbox, strays
 from penstock.runs.base import ENDED, LOST, STARTING, RunState
-from penstock.runs.folder import EXIT, LOCK, NAME, RUNNING_MARK, RunFolder
-from penstock.runs.serve import CANNOT, DONE, READY, Server
+from penstock.runs.folder import EXIT, LOCK, NAME, RUNNING_MARK, RunFolder, unpack_order
+from penstock.runs.serve import BARE, CANNOT, DONE, MADE, MESSAGE_BYTES, READY, SPARE, VAIN, Server
+from penstock.runs.spares import name_kind
 
 SOCKET = "sockets/runner.sock"
 LINE_BYTES = 64 * 1024
@@ -46,6 +49,15 @@ SEND_BYTES = 1 << 20
 IDLE = max(2, os.cpu_count() or 1)
 """How many supervisors without a run are kept; and all but one of them only for so long:"""
 IDLE_S = 20.0
+SPARES, ALIKE = 3, 2
+"""How many spares there are at most, and of a kind: two where two runs of it came within IDLE_S. They all go when no run that could
+take one was started for so long."""
+KNOWN_S = 600.0
+"""How long a kind is remembered: when one of them is at work again, the others are expected, too."""
+SPARE_LATER_S = 0.05
+"""When a spare is made after a run has started: not in its way."""
+ROOM_BYTES = 2 << 30
+"""The free memory of the machine below which none is made."""
 STARTING_S = 1.0
 """How long a run must be starting to be told of: the end, or the running, of another says all."""
 
@@ -70,8 +82,24 @@ class Supervisor:
         self.folder: RunFolder | None = None
         """The run that it was given and has not ended yet."""
         self.fresh, self.ready = True, False
+        self.kind = ""
+        """Of the spare that it has, or was told to make."""
+        self.made = False
         self.idle = time.monotonic()
         """Since when it has no run."""
+
+
+@dataclass(slots=True)
+class Kind:
+    """Runs that can take the same spare: how to make it, when the last two were started."""
+
+    order: bytes
+    last: float
+    before: float = 0.0
+
+    @property
+    def wanted(self) -> int:
+        return ALIKE if self.last - self.before < IDLE_S else 1
 
 
 class Runner:
@@ -87,6 +115,10 @@ class Runner:
         self.supervisors: dict[int, Supervisor] = {}
         self.begun: dict[str, tuple[float, RunFolder]] = {}
         """Runs that were started a moment ago, and when to tell of it."""
+        self.kinds: dict[str, Kind] = {}
+        """Of the spares that there should be, the latest last."""
+        self.vain: set[str] = set()
+        self.spares_due = self.spares_end = LONG_S + time.monotonic()
         self.quitting = False
 
     def prepare(self) -> None:
@@ -111,7 +143,7 @@ class Runner:
         """Runs until told to quit."""
         self._fork()
         while not self.quitting:
-            for key, _ in self.selector.select(min(self._dismiss(), self._tell_begun(), FOLDER_S)):
+            for key, _ in self.selector.select(min(self._dismiss(), self._tell_begun(), self._make_spares(), FOLDER_S)):
                 if key.fd in self.selector.get_map():  # one that came before it may have closed it
                     act: Callable[[], None] = key.data
                     act()
@@ -126,8 +158,11 @@ class Runner:
 
     # --- runs
 
-    def start(self, name: str, fresh: bool = False) -> None:
-        """Gives a run that never had a supervisor to one that waits; `fresh`: to one that has served none."""
+    def start(self, name: str, fresh: bool = False, kind: str = "") -> None:
+        """Gives a run that never had a supervisor to one that waits.
+
+        Takes: `fresh`, to one that has served none; `kind`, to one with a spare of that kind, if there is one.
+        """
         folder = RunFolder(f"{self.runs}/{name}")
         if folder.was_taken() or not folder.is_there():
             return
@@ -138,22 +173,91 @@ class Runner:
         self.begun.setdefault(name, (time.monotonic() + STARTING_S, folder))
         # The one that has waited longest is the one that is ready.
         waiting = sorted(self._waiting(fresh), key=lambda each: (not each.ready, each.idle))
-        taker = waiting[0] if waiting else self._fork()
-        taker.folder, taker.fresh, taker.ready = folder, False, False
+        taker = next(iter([*(each for each in self._spares(kind) if each.made), *waiting]), None) or self._fork()
+        taker.folder, taker.fresh, taker.ready, taker.kind = folder, False, False, ""
         with contextlib.suppress(OSError):  # it died while it waited: its end of the channel says so, too
             taker.channel.send(os.fsencode(folder.path))
 
     def _waiting(self, fresh: bool = False) -> list[Supervisor]:
-        return [each for each in self.supervisors.values() if each.folder is None and (each.fresh or not fresh)]
+        """Those without a run, and without a spare for another."""
+        waiting = [each for each in self.supervisors.values() if each.folder is None and not each.kind]
+        return [each for each in waiting if each.fresh or not fresh]
+
+    # --- spares
+
+    def _spares(self, kind: str) -> list[Supervisor]:
+        """The supervisors with a spare of a kind, and those that are making one."""
+        return [each for each in self.supervisors.values() if kind and each.kind == kind]
+
+    def _want_spare(self, order: bytes) -> None:
+        """A supervisor advises a spare, since its run is of that kind: one is made soon, and of others of late, too."""
+        now = time.monotonic()
+        kind = name_kind(unpack_order(order).spec)
+        if kind in self.vain:
+            return
+        before = self.kinds.pop(kind, None)
+        self.kinds[kind] = Kind(order, now, before.last if before else -IDLE_S)
+        self.spares_due, self.spares_end = now + SPARE_LATER_S, now + IDLE_S
+
+    def _forget_kind(self, kind: str) -> None:
+        """Spares of this kind are of no use: what they import says something, which belongs into each log."""
+        self.vain.add(kind)
+        self.kinds.pop(kind, None)
+        for supervisor in self._spares(kind):
+            self._let_go(supervisor)
+
+    def _make_spares(self) -> float:
+        """Has spares made that are due, and lets go of them when nobody wants any; gives the seconds until the next look."""
+        now = time.monotonic()
+        if self.spares_end <= now:
+            self.spares_end = now + LONG_S
+            for supervisor in [each for each in self.supervisors.values() if each.kind]:
+                self._let_go(supervisor)
+        if self.spares_due <= now:
+            self.spares_due = now + LONG_S
+            self.kinds = {name: kind for name, kind in self.kinds.items() if kind.last > now - KNOWN_S}
+            for supervisor in [each for each in self.supervisors.values() if each.kind and each.kind not in self.kinds]:
+                self._let_go(supervisor)
+            for name in self._missing():
+                if limits.free_bytes() > ROOM_BYTES:
+                    self._make_spare(name, self.kinds[name].order)
+        return max(0.0, min(self.spares_due, self.spares_end) - now)
+
+    def _missing(self) -> list[str]:
+        """The kinds of the spares to make: first those that were not wanted just now, since they have their replacement last."""
+        latest = list(self.kinds)[-SPARES:]
+        names = [name for number in range(1, ALIKE + 1) for name in latest if number <= self.kinds[name].wanted]
+        missing: list[str] = []
+        for name in names[:SPARES]:
+            if names[:SPARES].count(name) > len(self._spares(name)) + missing.count(name):
+                missing.append(name)
+        return missing
+
+    def _make_spare(self, kind: str, order: bytes) -> None:
+        """Has a supervisor that served nobody make a spare."""
+        waiting = self._waiting(fresh=True)
+        maker = waiting[0] if waiting else self._fork()
+        maker.kind, maker.fresh, maker.made = kind, False, False
+        with contextlib.suppress(OSError):
+            maker.channel.send(SPARE + order)
+        if not self._waiting():
+            self._fork()
 
     def _hear(self, supervisor: Supervisor) -> None:
         """A supervisor says how far it is, or is gone: if it died before it took up its run, another one does."""
         try:
-            said = supervisor.channel.recv(64)
+            said = supervisor.channel.recv(MESSAGE_BYTES)
         except OSError:
             said = b""
-        if said == READY:
-            supervisor.ready = supervisor.folder is None
+        if said.startswith(SPARE):
+            self._want_spare(said[len(SPARE) :])
+            return
+        if said.startswith(VAIN):
+            self._forget_kind(name_kind(unpack_order(said[len(VAIN) :]).spec))
+            return
+        if said in (READY, MADE, BARE):
+            supervisor.ready, supervisor.made = supervisor.folder is None, said == MADE
+            supervisor.kind = "" if said == BARE else supervisor.kind
             return
         folder, supervisor.folder, supervisor.idle = supervisor.folder, None, time.monotonic()
         if said not in (DONE, CANNOT):
@@ -297,7 +401,7 @@ class Runner:
         if operation in ("start", "stop") and not NAME.fullmatch(name):
             raise ValueError(f"not a run's name: {name!r}")
         if operation == "start":
-            self.start(name)
+            self.start(name, kind=asked.get("kind", ""))
         elif operation == "stop":
             RunFolder(self.runs / name).ask_stop(asked.get("reason", "stopped"))
         elif operation == "subscribe":
@@ -306,7 +410,9 @@ class Runner:
                 if phase:
                     self._send(client, {"run": run, "phase": phase})
         elif operation == "ping":
-            self._send(client, {"pong": penstock.__version__, "pid": os.getpid(), "limits": self.means.describe()})
+            spares = [each.kind for each in self.supervisors.values() if each.kind and each.made]
+            about = {"pong": penstock.__version__, "pid": os.getpid(), "limits": self.means.describe(), "spares": spares}
+            self._send(client, about)
         elif operation == "quit":
             self._send(client, {"quit": True})
             self.quitting = True

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -240,6 +241,42 @@ def pack_options(options: Iterable[str]) -> bytes:
     if packed.count(b"\0") != len(given):
         raise ValueError("a NUL character in the environment or in a path")
     return packed
+
+
+def start_bwrap(
+    bwrap: str, options: Iterable[str], calls: bytes, command: list[str], output: int, inherited: tuple[int, ...] = ()
+) -> tuple[int, int]:
+    """Starts bubblewrap with a program; gives its pid, and a descriptor that what it says of itself is read from."""
+    # By descriptor, not on the command line: the environment holds credentials, and `ps` shows command lines.
+    arguments = hand_over("arguments", pack_options(options))
+    filtering = hand_over("calls", calls)
+    status, telling = os.pipe2(os.O_CLOEXEC)
+    own = ["--args", str(arguments), "--json-status-fd", str(telling)]
+    own += ["--seccomp", str(filtering)] if calls else []
+    try:
+        pid = _spawn([bwrap, *own, "--", *command], output, (arguments, filtering, telling, *inherited))
+    finally:
+        for fd in (arguments, filtering, telling):
+            os.close(fd)
+    os.set_blocking(status, False)
+    return pid, status
+
+
+def _spawn(command: list[str], output: int, inherited: tuple[int, ...]) -> int:
+    """Starts bubblewrap without copying this process (measured: 0.3 ms, a fork 2 ms); gives its pid.
+
+    Should this process die before bubblewrap has asked to die with it, bubblewrap dies of writing to a pipe without a reader.
+    The environment is empty: LD_PRELOAD, say, is for the program in the sandbox, not for bubblewrap outside it.
+    """
+    for fd in inherited:
+        os.set_inheritable(fd, True)
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+    ]
+    default = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD]
+    return os.posix_spawn(command[0], command, {}, file_actions=actions, setsigdef=default)
 
 
 def hand_over(name: str, data: bytes) -> int:

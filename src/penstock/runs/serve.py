@@ -6,6 +6,7 @@ program could reach is used twice: each run has namespaces, cgroups and mounts o
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import secrets
@@ -14,16 +15,21 @@ import time
 from pathlib import Path
 
 from penstock.runs import endings, limits, network, sandbox
-from penstock.runs.folder import Order, RunFolder
+from penstock.runs.folder import Order, RunFolder, pack_order, unpack_order
 from penstock.runs.roots import Ground, sources_of
+from penstock.runs.spares import Spare
 from penstock.runs.supervisor import Attempt, supervise
 
 SERVED = 200
 """How many runs a supervisor serves before another takes its place: what it may have lost track of goes with it."""
 COLLECTED = 16
 """After how many runs the garbage is collected, while no run is there to wait for it."""
-READY, DONE, CANNOT = b"ready", b"done", b"cannot"
-"""What a supervisor says to the runner: it waits for a run; its run is over; it cannot take this one, another can."""
+READY, DONE, CANNOT, MADE, BARE = b"ready", b"done", b"cannot", b"made", b"bare"
+"""What a supervisor says to the runner: it waits for a run; its run is over; it cannot take this one, another can; it has a spare; it
+could make none."""
+SPARE, VAIN = b"spare ", b"vain "
+"""Before an order: the supervisor advises that a spare be made, or the runner has it made; that those of its kind are of no use."""
+MESSAGE_BYTES = 256 * 1024
 
 
 class Server:
@@ -34,6 +40,7 @@ class Server:
         self._cell: limits.Cell | None = None
         self._ground: Ground | None = None
         self._failure: Exception | None = None
+        self._spare: Spare | None = None
         self._spent = False
         """Something went wrong: it ends after this run, and another serves the next."""
 
@@ -44,9 +51,7 @@ class Server:
             for number in range(SERVED):
                 self._ready()
                 self._channel.send(READY)
-                while (path := self._channel.recv(8192)) and not self._take(RunFolder(Path(os.fsdecode(path)))):
-                    self._channel.send(CANNOT)
-                if not path or self._spent:
+                if not self._wait() or self._spent:
                     return
                 self._channel.send(DONE)
                 if number % COLLECTED == 0:
@@ -54,7 +59,47 @@ class Server:
         except (BrokenPipeError, ConnectionResetError):  # the runner is gone
             return
         finally:
+            self._drop_spare()
             self._leave_cell()
+
+    def _wait(self) -> bool:
+        """Waits for a run, and sees it to its end; False once none will come."""
+        while message := self._channel.recv(MESSAGE_BYTES):
+            if message.startswith(SPARE):
+                self._make_spare(message[len(SPARE) :])
+                self._channel.send(MADE if self._spare else BARE)
+                continue
+            taken = self._take(RunFolder(Path(os.fsdecode(message))))
+            self._drop_spare()
+            if taken:
+                return True
+            self._channel.send(CANNOT)
+        return False
+
+    def _make_spare(self, packed: bytes) -> None:
+        """Makes a sandbox ahead; where that cannot be, runs are started as always."""
+        self._drop_spare()
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            order = unpack_order(packed)
+            ground, cell = self._ground, self._cell
+            if ground is not None and cell is not None and self._failure is None and ground.can_show(sources_of(order.spec)):
+                for source in sources_of(order.spec):
+                    ground.show(source)
+                self._spare = Spare(order.spec, order.setup, ground, self._means, cell)
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.drop()
+            self._judge(spare)
+
+    def _judge(self, spare: Spare) -> None:
+        if spare.vain:
+            self._advise(Order(spare.wanted, spare.setup), VAIN)
+
+    def _advise(self, order: Order, what: bytes = SPARE) -> None:
+        with contextlib.suppress(OSError):  # larger than a message may be, or the runner is gone
+            self._channel.send(what + pack_order(order), socket.MSG_DONTWAIT)
 
     def _ready(self) -> None:
         """Entering a cgroup may take the kernel 10 ms, the namespaces take 1 ms; so it is done while nobody waits for it."""
@@ -80,6 +125,8 @@ class Server:
         except (ValueError, KeyError, TypeError, AttributeError):
             folder.take_lock()  # an order that cannot be read: lost with this process
             raise
+        if self._spare is not None and not self._spare.fits(order.spec):
+            self._drop_spare()
         shown = [] if order.spec.container else sources_of(order.spec)
         if self._ground is not None and not self._ground.can_show(shown):
             os.chdir("/")
@@ -109,7 +156,13 @@ class Server:
             maker = _container_attempt() if order.spec.container else Attempt
         except ImportError as fault:  # the extra was there when the run was admitted
             return folder.end(endings.not_made(fault, order.attempt))
-        well = supervise(maker(folder, order, self._ground, self._means, self._cell))
+        attempt = maker(folder, order, self._ground, self._means, self._cell)
+        attempt.advise = self._advise
+        attempt.spare, self._spare = self._spare, None
+        taken = attempt.spare
+        well = supervise(attempt)
+        if taken is not None:
+            self._judge(taken)
         self._spent = bool(order.spec.container) or not well  # with its client in it, a supervisor is twice as large
 
     def _leave_cell(self) -> None:

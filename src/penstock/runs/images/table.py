@@ -43,9 +43,9 @@ _XGBOOST_ENV = {
     "SAGEMAKER_SERVING_MODULE": "sagemaker_xgboost_container.serving:main",
 }
 
-TOOLS = ("pip", "setuptools<81", "wheel")
+TOOLS = ("pip", "setuptools<80.9", "wheel")
 """In every environment: jobs install their own requirements, old libraries import
-`pkg_resources`, which setuptools 82 has no more."""
+`pkg_resources`, which setuptools 82 has no more, and 80.9 warns of in each log."""
 
 
 @dataclass(frozen=True, slots=True)

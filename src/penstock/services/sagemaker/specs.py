@@ -17,6 +17,10 @@ IMAGE_LOOK_S = 0.25
 KEY_LIFE_S = 30 * 86400.0
 """Beyond its longest runtime: a job may wait for its turn. The key goes when the job ends."""
 
+WARM_FRAMEWORKS = ("sklearn", "xgboost")
+WARM = ("numpy", "pandas", "sklearn.model_selection", "sklearn.metrics", "xgboost")
+"""What a Python that waits for the next job of these images has imported, as far as its image has it."""
+
 
 class NotYet(Exception):
     """Something that the run needs is on its way: look again in so many seconds."""
@@ -87,6 +91,7 @@ def _assemble(
         network=program.network, party="/".join(maker) if maker else document.arn, message_file=program.message_file,
         labels={"kind": document.kind, "account": document.account, "region": document.region, "name": document.name},
         layers=[*image.layers, *app.layers], own_local=image.own_local, container=image.container,
+        warm=[image.python, *WARM] if image.framework in WARM_FRAMEWORKS and app.settings.spares else [],
     )  # fmt: skip
 
 
