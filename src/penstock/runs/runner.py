@@ -167,9 +167,9 @@ class Runner:
         if folder.was_taken() or not folder.is_there():
             return
         self._watch(folder)
+        self.phases[name] = ""  # also of a name whose last run is only now being left: its supervisor says so, and it starts then
         if any(each.folder and each.folder.name == name for each in self.supervisors.values()):
             return
-        self.phases[name] = ""
         self.begun.setdefault(name, (time.monotonic() + STARTING_S, folder))
         # The one that has waited longest is the one that is ready.
         waiting = sorted(self._waiting(fresh), key=lambda each: (not each.ready, each.idle))
