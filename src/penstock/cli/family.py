@@ -109,8 +109,9 @@ def down(
     if about is None and not presence.held(settings.data):
         if not jobs or not (ended := end_runs(settings)):
             raise Refused(f"No server is up on {settings.data}.")
-        console.print(f"No server was up; {ended} run(s) that it had left are ended.")
-        return
+        if as_json:
+            return tell_down(settings, as_json)
+        return console.print(f"No server was up; {ended} run(s) that it had left are ended.")
     if about:
         with suppress(ProcessLookupError):  # killed a moment ago; its children are about to end
             os.kill(int(about["pid"]), signal.SIGTERM)
