@@ -519,6 +519,18 @@ def test_checkpoints_are_laid_out_and_brought_back(made: Jobs):
 # --- stopping and losing
 
 
+def test_a_job_that_is_stopped_before_it_is_seen_to_train_shows_its_turns_in_their_order(made: Jobs):
+    made.runs.first = RunState("starting")
+    document = made.train()
+    made.step(document)
+    made.world("sagemaker", "StopTrainingJob", TrainingJobName="job")
+    made.runs.say(phase="ended", exit_code=143, reason="stopped", started=1.0, ended=3.0)
+    made.step(document)
+    body = made.document("training-job").body
+    turns = [each["Status"] for each in body["SecondaryStatusTransitions"]]
+    assert turns == ["Starting", "Downloading", "Training", "Stopping", "Uploading", "Stopped"]
+
+
 def test_a_stop_before_the_start_ends_the_job_at_once(made: Jobs):
     document = made.train()
     made.world("sagemaker", "StopTrainingJob", TrainingJobName="job")

@@ -397,4 +397,4 @@ def test_why_there_is_no_server_is_left_in_the_failure_file(program: Program) ->
     assert program.ended().startswith("ImportError: there is no inference.py in the model's code")
     (program.folder / "broken.tar.gz").write_bytes(b"no archive")
     program.start("--archive", str(program.folder / "broken.tar.gz"))
-    assert program.ended().startswith("ClientError: broken.tar.gz cannot be unpacked")
+    assert program.ended().startswith("broken.tar.gz cannot be unpacked")

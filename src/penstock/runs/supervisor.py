@@ -194,12 +194,12 @@ class Attempt:
         for handout in self.handouts:
             handout.wait(self.selector)
         self._offer()
-        self._advise(roots[0])
+        self._advise()
 
-    def _advise(self, root: outputs.Root) -> None:
+    def _advise(self) -> None:
         """Where the program would have been faster by a spare, the next of its kind is to find one."""
         wanted = fitting(self.spec)
-        if wanted is not None and mentions(root, self.spec):
+        if wanted is not None and mentions(self.roots.merged[self.spec.instances[0].host], self.spec):
             self.advise(Order(wanted, self.order.setup))
 
     def _look_out(self) -> Lookout:

@@ -152,8 +152,11 @@ def run(call: Call, document: Document, started: float) -> bool:
     if "TrainingStartTime" in body and body["SecondaryStatus"] not in ("Starting", "Interrupted"):
         return False
     body.setdefault("TrainingStartTime", started)
+    stopping = body["SecondaryStatusTransitions"].pop() if body["SecondaryStatus"] == "Stopping" else None
     move_on(body, "Downloading", started)
     move_on(body, "Training", started)
+    if stopping is not None:  # it was stopped before anybody saw that it ran
+        move_on(body, "Stopping", max(started, stopping["StartTime"]))
     return True
 
 
