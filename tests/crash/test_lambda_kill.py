@@ -51,6 +51,11 @@ def send(clan: Clan, **event: Any) -> None:
     clan.client("lambda").invoke(FunctionName="f", InvocationType="Event", Payload=json.dumps(event).encode())
 
 
+def has_ended(clan: Clan, name: str) -> bool:
+    """Whether the function's log has its last line of an event by now; read from the folder, as the server may be down."""
+    return any(f"ended {name}" in file.read_text(errors="replace") for file in (clan.data / "logs").rglob("*") if file.is_file())
+
+
 def left(clan: Clan) -> int:
     """Invocations that have not ended."""
     reads = clan.reads()
@@ -63,18 +68,21 @@ def left(clan: Clan) -> int:
 def test_events_and_steps_end_as_their_functions_do_whoever_is_killed(tmp_path: Path) -> None:
     with raise_clan(tmp_path, lambda_retry_s="0.2") as clan:
         arn = create(clan)
-        send(clan, name="a", sleep=1)
+        send(clan, name="a", sleep=2)
         until(lambda: "begun a" in lines(clan), "the worker has the event")
         clan.kill("engine")
+        late = has_ended(clan, "a")
         send(clan, name="b")  # tried again by the client until there is an engine
         send(clan, name="c", fail="no")
         until(lambda: left(clan) == 0, "every event has ended")
         said = lines(clan)
-        assert (said.count("begun a"), said.count("ended a"), said.count("ended b")) == (1, 1, 1)
+        assert said.count("begun a") == said.count("ended a") in ((1, 2) if late else (1,))
+        assert said.count("ended b") == 1
         assert said.count("begun c") == 3
         execution = start_step(clan, arn)
         until(lambda: "begun step" in lines(clan), "the worker has the step's event")
         clan.kill_all()
+        late = has_ended(clan, "step")  # its answer may have been there, and lost: an attempt may run twice, as at AWS
         clan.up_again()
         sm = clan.client("sagemaker")
         status = until(
@@ -85,13 +93,14 @@ def test_events_and_steps_end_as_their_functions_do_whoever_is_killed(tmp_path: 
         assert status == "Succeeded"
         steps = sm.list_pipeline_execution_steps(PipelineExecutionArn=execution)["PipelineExecutionSteps"]
         assert steps[0]["Metadata"]["Lambda"]["OutputParameters"] == [{"Name": "name", "Value": "step"}]
-        assert (lines(clan).count("begun step"), lines(clan).count("ended step")) == (1, 1)
+        said = lines(clan)
+        assert said.count("begun step") == said.count("ended step") in ((1, 2) if late else (1,))
 
 
 def start_step(clan: Clan, function: str) -> str:
     """An execution of one Lambda step."""
     step = {
-        "Name": "L", "Type": "Lambda", "FunctionArn": function, "Arguments": {"name": "step", "sleep": 1},
+        "Name": "L", "Type": "Lambda", "FunctionArn": function, "Arguments": {"name": "step", "sleep": 2},
         "OutputParameters": [{"OutputName": "name", "OutputType": "String"}],
     }  # fmt: skip
     definition = json.dumps({"Version": "2020-12-01", "Steps": [step]})
