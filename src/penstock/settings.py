@@ -69,7 +69,7 @@ class Settings:
         "capacity costs at the moment, of the on-demand price; 0.3 is 70 % off.",
     )
     spares: bool = knob(
-        False,
+        True,
         "Whether a Python with its image's packages imported is made ahead for the next job like one that has just started "
         "(scikit-learn's and XGBoost's images); it goes after 20 s without such a job.",
     )
