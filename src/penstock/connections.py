@@ -24,6 +24,8 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.server import ServerState
 
+URL_BYTES = 65_535
+"""Of an address; the parser takes no longer one."""
 LAST_S = 1.0
 """What was taken in, and asked nothing yet when the server ends, may ask for so long: its request may be on the way."""
 LOOK_S = 1.0
@@ -96,6 +98,10 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._in_head = True
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Cuts an address that is too long: its signature cannot hold, and the service that it names refuses it in its own form."""
+        super().on_url(url[: max(0, URL_BYTES - len(self.url))])
 
     def on_headers_complete(self) -> None:
         self._in_head = self._idle = False

@@ -141,6 +141,13 @@ def test_an_unsigned_request_for_an_object_is_refused(raw: Raw) -> None:
     assert (answer.status, answer.code) == (403, "AccessDenied")
 
 
+@pytest.mark.parametrize(("service", "code"), [("s3", "SignatureDoesNotMatch"), ("lambda", "InvalidSignatureException")])
+def test_an_address_that_is_too_long_is_refused_in_the_services_form(raw: Raw, service: str, code: str) -> None:
+    path = "/2015-03-31/functions" if service == "lambda" else "/a-bucket"
+    answer = raw.ask(service, body=b"", method="GET", path=f"{path}?uploads=&delimiter={'a' * 70_000}")
+    assert (answer.status, answer.headers.get("x-amzn-errortype") or answer.code) == (403, code)
+
+
 @pytest.mark.parametrize(
     ("service", "status", "code"),
     [("sagemaker", 400, "InvalidSignatureException"), ("s3", 403, "SignatureDoesNotMatch")],
