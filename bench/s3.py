@@ -8,6 +8,7 @@ import http.client
 import os
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -275,7 +276,8 @@ def loading(commands: list[list[str]]) -> Iterator[None]:
 
 
 def keep_loading(url: str, access_key: str, secret: str, work: str) -> None:
-    """Loads S3 until it is ended."""
+    """Loads S3 until it is ended, and takes its file with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     keys = (access_key, secret)
     requests = [
         signed(method, url, f"/bench/k{n}", keys, SMALL if method == "PUT" else b"")
